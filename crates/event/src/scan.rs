@@ -1,0 +1,461 @@
+//! One pass over JSON: validates the whole grammar (RFC 8259) and reports keys, strings, scalars, brackets.
+//!
+//! Iterative, with a bit stack for nesting, so no input can make it recurse; it allocates nothing. It never
+//! interprets a number (`1e400` is fine) and accepts any bytes ≥ 0x20 inside a string: UTF-8 is the business
+//! of whoever ships them. What is reported is always raw: offsets into the input.
+//!
+//! Strings are mostly short, so a plain loop looks at the first bytes and `memchr2` at the rest.
+
+use std::fmt;
+
+/// Deepest nesting accepted. `kube-apiserver` itself refuses bodies much shallower than this
+/// (k8s.io/apimachinery `pkg/util/json`, limit 10,000, is the outer bound; real objects stay under 40).
+pub const MAX_DEPTH: usize = 512;
+
+/// The inside of a JSON string, without its quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Str {
+    /// First byte after the opening quote.
+    pub start: usize,
+    /// The closing quote.
+    pub end: usize,
+    /// Whether a backslash occurs inside.
+    pub escaped: bool,
+}
+
+impl Str {
+    /// The raw bytes inside `doc`.
+    pub fn raw<'a>(&self, doc: &'a [u8]) -> &'a [u8] {
+        &doc[self.start..self.end]
+    }
+}
+
+/// What a scalar that is not a string is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scalar {
+    /// A number, uninterpreted.
+    Number,
+    /// `true` or `false`.
+    Bool,
+    /// `null`.
+    Null,
+}
+
+/// What the scanner tells as it passes. `depth` counts the containers around the thing reported: the members
+/// of the outermost object are at depth 1.
+pub trait Visitor {
+    /// `{` at `at`.
+    fn open_object(&mut self, _at: usize, _depth: usize) {}
+    /// `[` at `at`.
+    fn open_array(&mut self, _at: usize, _depth: usize) {}
+    /// The bracket that closes the container opened at the same `depth`.
+    fn close(&mut self, _at: usize, _depth: usize) {}
+    /// An object's key.
+    fn key(&mut self, _key: Str, _depth: usize) {}
+    /// A string value.
+    fn string(&mut self, _value: Str, _depth: usize) {}
+    /// Any other scalar, at `start..end`.
+    fn scalar(&mut self, _start: usize, _end: usize, _kind: Scalar, _depth: usize) {}
+}
+
+/// Looks at nothing: mere validation.
+pub struct Ignore;
+impl Visitor for Ignore {}
+
+/// Why bytes are not JSON, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed {
+    /// Offset of the first byte that cannot be.
+    pub at: usize,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// The kinds of [`Malformed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The grammar does not allow this byte here.
+    Grammar,
+    /// The input ended inside the value.
+    Truncated,
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+}
+
+impl Reason {
+    /// The word that counts it in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Grammar => "not_json",
+            Reason::Truncated => "truncated",
+            Reason::TooDeep => "too_deep",
+        }
+    }
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}", self.reason.word(), self.at)
+    }
+}
+
+impl std::error::Error for Malformed {}
+
+/// Nesting as bits: set for an object, clear for an array.
+struct Nesting {
+    bits: [u64; MAX_DEPTH / 64],
+    depth: usize,
+}
+
+impl Nesting {
+    #[inline(always)]
+    fn push(&mut self, object: bool, at: usize) -> Result<(), Malformed> {
+        if self.depth == MAX_DEPTH {
+            return Err(Malformed { at, reason: Reason::TooDeep });
+        }
+        let (word, bit) = (self.depth / 64, 1u64 << (self.depth % 64));
+        if object {
+            self.bits[word] |= bit;
+        } else {
+            self.bits[word] &= !bit;
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn in_object(&self) -> bool {
+        let top = self.depth.wrapping_sub(1);
+        self.bits.get(top / 64).is_some_and(|word| word & (1 << (top % 64)) != 0)
+    }
+}
+
+/// Scans one JSON value that begins at `from` (white space allowed before it) and returns the offset after it.
+///
+/// # Errors
+/// [`Malformed`], with the visitor having seen everything before that place.
+pub fn value<V: Visitor>(doc: &[u8], from: usize, visitor: &mut V) -> Result<usize, Malformed> {
+    let mut nesting = Nesting { bits: [0; MAX_DEPTH / 64], depth: 0 };
+    let mut at = from;
+    loop {
+        // A value begins here.
+        at = skip_space(doc, at);
+        let depth = nesting.depth;
+        match byte(doc, at)? {
+            b'"' => {
+                let text = string(doc, at)?;
+                at = text.end + 1;
+                visitor.string(text, depth);
+            }
+            b'{' => {
+                nesting.push(true, at)?;
+                visitor.open_object(at, depth);
+                at = skip_space(doc, at + 1);
+                if byte(doc, at)? == b'}' {
+                    nesting.depth -= 1;
+                    visitor.close(at, depth);
+                    at += 1;
+                } else {
+                    at = key(doc, at, depth + 1, visitor)?;
+                    continue;
+                }
+            }
+            b'[' => {
+                nesting.push(false, at)?;
+                visitor.open_array(at, depth);
+                at = skip_space(doc, at + 1);
+                if byte(doc, at)? == b']' {
+                    nesting.depth -= 1;
+                    visitor.close(at, depth);
+                    at += 1;
+                } else {
+                    continue;
+                }
+            }
+            b'-' | b'0'..=b'9' => {
+                let end = number(doc, at)?;
+                visitor.scalar(at, end, Scalar::Number, depth);
+                at = end;
+            }
+            b't' => at = literal(doc, at, b"true", Scalar::Bool, depth, visitor)?,
+            b'f' => at = literal(doc, at, b"false", Scalar::Bool, depth, visitor)?,
+            b'n' => at = literal(doc, at, b"null", Scalar::Null, depth, visitor)?,
+            _ => return Err(Malformed { at, reason: Reason::Grammar }),
+        }
+        // A value has ended: close what closes, then go to the next one.
+        loop {
+            if nesting.depth == 0 {
+                return Ok(at);
+            }
+            at = skip_space(doc, at);
+            let object = nesting.in_object();
+            match byte(doc, at)? {
+                b',' => {
+                    at += 1;
+                    if object {
+                        at = skip_space(doc, at);
+                        at = key(doc, at, nesting.depth, visitor)?;
+                    }
+                    break;
+                }
+                b'}' if object => {}
+                b']' if !object => {}
+                _ => return Err(Malformed { at, reason: Reason::Grammar }),
+            }
+            nesting.depth -= 1;
+            visitor.close(at, nesting.depth);
+            at += 1;
+        }
+    }
+}
+
+/// Scans a document that must be one value and nothing but white space after it.
+///
+/// # Errors
+/// As [`value`]; bytes after the value are a [`Reason::Grammar`] error at their place.
+pub fn document<V: Visitor>(doc: &[u8], visitor: &mut V) -> Result<(), Malformed> {
+    let end = skip_space(doc, value(doc, 0, visitor)?);
+    if end == doc.len() { Ok(()) } else { Err(Malformed { at: end, reason: Reason::Grammar }) }
+}
+
+/// The offset of the first byte at or after `at` that is not JSON white space.
+#[inline(always)]
+pub fn skip_space(doc: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\r' | b'\n') = doc.get(at) {
+        at += 1;
+    }
+    at
+}
+
+#[inline(always)]
+fn byte(doc: &[u8], at: usize) -> Result<u8, Malformed> {
+    doc.get(at).copied().ok_or(Malformed { at, reason: Reason::Truncated })
+}
+
+#[inline(always)]
+fn key<V: Visitor>(doc: &[u8], at: usize, depth: usize, visitor: &mut V) -> Result<usize, Malformed> {
+    if byte(doc, at)? != b'"' {
+        return Err(Malformed { at, reason: Reason::Grammar });
+    }
+    let text = string(doc, at)?;
+    let colon = skip_space(doc, text.end + 1);
+    if byte(doc, colon)? != b':' {
+        return Err(Malformed { at: colon, reason: Reason::Grammar });
+    }
+    visitor.key(text, depth);
+    Ok(colon + 1)
+}
+
+/// How many bytes a plain loop looks at before `memchr2` takes over.
+const SHORT: usize = 24;
+
+/// The string whose opening quote stands at `quote`.
+#[inline(always)]
+fn string(doc: &[u8], quote: usize) -> Result<Str, Malformed> {
+    let start = quote + 1;
+    let mut at = start;
+    let short = doc.len().min(start + SHORT);
+    while at < short {
+        match doc[at] {
+            b'"' => return Ok(Str { start, end: at, escaped: false }),
+            b'\\' => return string_slow(doc, start, at, at),
+            0..0x20 => return Err(Malformed { at, reason: Reason::Grammar }),
+            _ => at += 1,
+        }
+    }
+    string_slow(doc, start, at, usize::MAX)
+}
+
+/// The rest of a string that is long or holds a backslash; `at` is where to go on.
+fn string_slow(doc: &[u8], start: usize, mut at: usize, first_escape: usize) -> Result<Str, Malformed> {
+    let mut escaped = first_escape != usize::MAX;
+    loop {
+        let rest = doc.get(at..).unwrap_or_default();
+        let Some(step) = memchr::memchr2(b'"', b'\\', rest) else {
+            check_controls(doc, at, doc.len())?;
+            return Err(Malformed { at: doc.len(), reason: Reason::Truncated });
+        };
+        check_controls(doc, at, at + step)?;
+        at += step;
+        if doc[at] == b'"' {
+            return Ok(Str { start, end: at, escaped });
+        }
+        escaped = true;
+        at = escape(doc, at)?;
+        // Escapes come in runs (a nested document has one every few bytes): stay in the plain loop a while.
+        let near = doc.len().min(at + SHORT);
+        while at < near {
+            match doc[at] {
+                b'"' => return Ok(Str { start, end: at, escaped }),
+                b'\\' => at = escape(doc, at)?,
+                0..0x20 => return Err(Malformed { at, reason: Reason::Grammar }),
+                _ => at += 1,
+            }
+        }
+    }
+}
+
+/// The offset after the escape whose backslash stands at `at`.
+#[inline(always)]
+fn escape(doc: &[u8], at: usize) -> Result<usize, Malformed> {
+    match byte(doc, at + 1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 2),
+        b'u' => {
+            for digit in at + 2..at + 6 {
+                if !byte(doc, digit)?.is_ascii_hexdigit() {
+                    return Err(Malformed { at: digit, reason: Reason::Grammar });
+                }
+            }
+            Ok(at + 6)
+        }
+        _ => Err(Malformed { at: at + 1, reason: Reason::Grammar }),
+    }
+}
+
+/// Refuses control characters in a stretch of a string (RFC 8259 §7).
+#[inline(always)]
+fn check_controls(doc: &[u8], from: usize, to: usize) -> Result<(), Malformed> {
+    let stretch = &doc[from..to];
+    // Folding without an early exit lets the compiler use vectors.
+    if stretch.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
+        let at = from + stretch.iter().position(|byte| *byte < 0x20).unwrap_or(0);
+        return Err(Malformed { at, reason: Reason::Grammar });
+    }
+    Ok(())
+}
+
+fn number(doc: &[u8], start: usize) -> Result<usize, Malformed> {
+    let digits = |from: usize| {
+        let mut at = from;
+        while doc.get(at).is_some_and(u8::is_ascii_digit) {
+            at += 1;
+        }
+        at
+    };
+    let must = |from: usize| match byte(doc, from)? {
+        b'0'..=b'9' => Ok(digits(from)),
+        _ => Err(Malformed { at: from, reason: Reason::Grammar }),
+    };
+    let mut at = if doc[start] == b'-' { start + 1 } else { start };
+    at = if byte(doc, at)? == b'0' { at + 1 } else { must(at)? };
+    if doc.get(at) == Some(&b'.') {
+        at = must(at + 1)?;
+    }
+    if let Some(b'e' | b'E') = doc.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = doc.get(at) {
+            at += 1;
+        }
+        at = must(at)?;
+    }
+    Ok(at)
+}
+
+fn literal<V: Visitor>(
+    doc: &[u8],
+    at: usize,
+    word: &[u8],
+    kind: Scalar,
+    depth: usize,
+    visitor: &mut V,
+) -> Result<usize, Malformed> {
+    let end = at + word.len();
+    match doc.get(at..end) {
+        Some(found) if found == word => {
+            visitor.scalar(at, end, kind, depth);
+            Ok(end)
+        }
+        Some(_) => Err(Malformed { at, reason: Reason::Grammar }),
+        None if word.starts_with(&doc[at..]) => Err(Malformed { at: doc.len(), reason: Reason::Truncated }),
+        None => Err(Malformed { at, reason: Reason::Grammar }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Default)]
+    struct Told(String);
+
+    impl Visitor for Told {
+        fn open_object(&mut self, at: usize, depth: usize) {
+            self.0 += &format!("{{{at}@{depth} ");
+        }
+        fn open_array(&mut self, at: usize, depth: usize) {
+            self.0 += &format!("[{at}@{depth} ");
+        }
+        fn close(&mut self, at: usize, depth: usize) {
+            self.0 += &format!("){at}@{depth} ");
+        }
+        fn key(&mut self, key: Str, depth: usize) {
+            self.0 += &format!("k{}-{}@{depth} ", key.start, key.end);
+        }
+        fn string(&mut self, value: Str, depth: usize) {
+            self.0 += &format!("s{}-{}{}@{depth} ", value.start, value.end, if value.escaped { "!" } else { "" });
+        }
+        fn scalar(&mut self, start: usize, end: usize, _: Scalar, depth: usize) {
+            self.0 += &format!("n{start}-{end}@{depth} ");
+        }
+    }
+
+    #[test]
+    fn tells_what_it_passes() {
+        let mut told = Told::default();
+        document(br#" {"a":[1,"b\n"],"c":{}} "#, &mut told).unwrap();
+        assert_eq!(told.0, "{1@0 k3-4@1 [6@1 n7-8@2 s10-13!@2 )14@1 k17-18@1 {20@1 )21@1 )22@0 ");
+    }
+
+    #[test]
+    fn refuses_what_is_not_json() {
+        for (doc, reason) in [
+            (&b""[..], Reason::Truncated),
+            (b"{", Reason::Truncated),
+            (b"{\"a\"", Reason::Truncated),
+            (b"{\"a\":1", Reason::Truncated),
+            (b"\"abc", Reason::Truncated),
+            (b"\"abc\\", Reason::Truncated),
+            (b"\"\\u12", Reason::Truncated),
+            (b"tru", Reason::Truncated),
+            (b"-", Reason::Truncated),
+            (b"1.", Reason::Truncated),
+            (b"{,}", Reason::Grammar),
+            (b"{\"a\":1,}", Reason::Grammar),
+            (b"[1,]", Reason::Grammar),
+            (b"[1}", Reason::Grammar),
+            (b"01", Reason::Grammar),
+            (b"\"a\x01\"", Reason::Grammar),
+            (b"\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\x01\"", Reason::Grammar),
+            (b"\"\\x\"", Reason::Grammar),
+            (b"nul!", Reason::Grammar),
+            (b"1 2", Reason::Grammar),
+        ] {
+            assert_eq!(document(doc, &mut Ignore).unwrap_err().reason, reason, "{:?}", String::from_utf8_lossy(doc));
+        }
+    }
+
+    #[test]
+    fn a_million_brackets_are_refused_and_not_followed() {
+        let doc = vec![b'['; 1 << 20];
+        assert_eq!(document(&doc, &mut Ignore), Err(Malformed { at: MAX_DEPTH, reason: Reason::TooDeep }));
+    }
+
+    #[test]
+    fn the_deepest_nesting_is_accepted() {
+        let doc = [vec![b'['; MAX_DEPTH], vec![b']'; MAX_DEPTH]].concat();
+        assert_eq!(document(&doc, &mut Ignore), Ok(()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        #[test]
+        fn agrees_with_serde_json_on_bytes_like_json(doc in "[\\[\\]{}:,\"\\\\ubn0-9a-f.eE+ -]{0,24}") {
+            let ours = document(doc.as_bytes(), &mut Ignore).is_ok();
+            // IgnoredAny does not range-check numbers, as we do not.
+            let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&doc).is_ok();
+            prop_assert_eq!(ours, theirs, "{}", doc);
+        }
+    }
+}
