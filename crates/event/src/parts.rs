@@ -6,14 +6,19 @@ use crate::line::{Form, Line, trim_start};
 use crate::scan::{self, Str, Visitor};
 
 /// What a line holds.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Part<'a> {
     /// An audit event.
     Event(Event<'a>),
     /// Something that may be (a piece of) an audit event but cannot be read as one.
     Broken(Broken<'a>),
-    /// Not an audit event; the word that counts it.
-    Skipped(&'static str),
+    /// Not an audit event.
+    Skipped {
+        /// The bytes.
+        raw: &'a [u8],
+        /// The word that counts it.
+        reason: &'static str,
+    },
 }
 
 /// Bytes that claim to be an event and are none.
@@ -47,7 +52,7 @@ pub fn parts<'a>(line: &Line<'a>, out: &mut Vec<Part<'a>>) {
         return;
     }
     match Form::of(line.bytes) {
-        Form::Skipped(reason) => out.push(Part::Skipped(reason)),
+        Form::Skipped(reason) => out.push(Part::Skipped { raw: line.bytes, reason }),
         Form::Json | Form::Unknown => text_parts(trim_start(line.bytes), out),
     }
 }
@@ -88,14 +93,14 @@ fn event_parts<'a>(event: Event<'a>, out: &mut Vec<Part<'a>>) {
         for (start, end) in elements.found {
             match Event::parse(&items[start..end]) {
                 Ok(item) if item.is_audit() => out.push(Part::Event(item)),
-                Ok(_) | Err(_) => out.push(Part::Skipped("not_audit")),
+                Ok(_) | Err(_) => out.push(Part::Skipped { raw: &items[start..end], reason: "not_audit" }),
             }
         }
         if out.len() == before {
-            out.push(Part::Skipped("empty_list"));
+            out.push(Part::Skipped { raw: event.raw(), reason: "empty_list" });
         }
     } else if event.raw().first() == Some(&b'{') {
-        out.push(Part::Skipped("not_audit"));
+        out.push(Part::Skipped { raw: event.raw(), reason: "not_audit" });
     } else {
         // A JSON string, array or number is no event by form, but may well be a fragment of one.
         out.push(Part::Broken(Broken { head: event.raw(), tail: b"", reason: "not_json" }));
@@ -172,7 +177,7 @@ mod tests {
             .map(|part| match part {
                 Part::Event(event) => format!("event {}", event.audit_id()),
                 Part::Broken(broken) => format!("{} {}", broken.reason, broken.head.len()),
-                Part::Skipped(reason) => (*reason).to_string(),
+                Part::Skipped { reason, .. } => (*reason).to_string(),
             })
             .collect()
     }

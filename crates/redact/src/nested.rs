@@ -1,0 +1,98 @@
+//! Documents inside strings: the decoded bytes of a string, and the way from there back to the raw line.
+
+use auditship_event::text;
+
+/// Where decoded bytes come from: plain stretches of the enclosing document, begun at each seam.
+///
+/// Invariant: seams are sorted by `decoded`; an offset maps through the last seam at or before it.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    /// The text.
+    pub(crate) bytes: Vec<u8>,
+    /// `(offset in bytes, offset in the enclosing document)`.
+    seams: Vec<(usize, usize)>,
+}
+
+impl Decoded {
+    /// Decodes the inside of a JSON string that stands at `start` in its document.
+    pub(crate) fn fill(&mut self, raw: &[u8], start: usize) {
+        self.bytes.clear();
+        self.seams.clear();
+        let seams = &mut self.seams;
+        text::unescape(raw, &mut self.bytes, |decoded, at| seams.push((decoded, start + at)));
+    }
+
+    fn outer(&self, at: usize) -> usize {
+        let seam = self.seams.partition_point(|(decoded, _)| *decoded <= at) - 1;
+        let (decoded, outer) = self.seams[seam];
+        outer + (at - decoded)
+    }
+}
+
+/// A document and its place: in the line itself, or in a string of the enclosing one.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'p> {
+    /// How the document's bytes lie in the enclosing one; `None` for the line itself, which begins at `base`.
+    enclosing: Option<(&'p Decoded, &'p Place<'p>)>,
+    base: usize,
+    /// How many strings it stands in.
+    pub(crate) level: usize,
+}
+
+impl<'p> Place<'p> {
+    /// The line itself, whose first byte has the raw offset `base`.
+    pub(crate) fn line(base: usize) -> Place<'static> {
+        Place { enclosing: None, base, level: 0 }
+    }
+
+    /// A document decoded from a string of the one at `outer`.
+    pub(crate) fn inside(decoded: &'p Decoded, outer: &'p Place<'p>) -> Place<'p> {
+        Place { enclosing: Some((decoded, outer)), base: 0, level: outer.level + 1 }
+    }
+
+    /// The raw offset of `at`.
+    pub(crate) fn raw(&self, at: usize) -> usize {
+        match self.enclosing {
+            None => self.base + at,
+            Some((decoded, outer)) => outer.raw(decoded.outer(at)),
+        }
+    }
+
+    /// Appends a quotation mark as it must be written at this depth: `"`, `\"`, `\\\"`, …
+    pub(crate) fn quote(&self, out: &mut Vec<u8>) {
+        // Each level escapes every backslash and the quotation mark of the one inside it: 2^level - 1 of them.
+        out.resize(out.len() + (1usize << self.level) - 1, b'\\');
+        out.push(b'"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leads_back_through_two_levels() {
+        let inner = r#"{"a":"é\"x"}"#;
+        let middle = format!(r#"{{"m":{}}}"#, serde_json::to_string(inner).unwrap());
+        let line = format!(r#"{{"l":{}}}"#, serde_json::to_string(&middle).unwrap());
+        let string = |doc: &str| (doc.find(":\"").unwrap() + 2, doc.len() - 2);
+
+        let (start, end) = string(&line);
+        let mut first = Decoded::default();
+        first.fill(&line.as_bytes()[start..end], start);
+        assert_eq!(first.bytes, middle.as_bytes());
+        let (start, end) = string(&middle);
+        let mut second = Decoded::default();
+        second.fill(&middle.as_bytes()[start..end], start);
+        assert_eq!(second.bytes, inner.as_bytes());
+
+        let root = Place::line(0);
+        let place = Place::inside(&first, &root);
+        let place = Place::inside(&second, &place);
+        let (from, to) = (inner.find('é').unwrap(), inner.find("\"}").unwrap());
+        assert_eq!(&line[place.raw(from)..place.raw(to)], r#"é\\\\\\\"x"#);
+        let mut quote = Vec::new();
+        place.quote(&mut quote);
+        assert_eq!(quote, br#"\\\""#);
+    }
+}

@@ -1,0 +1,536 @@
+//! The compiled catalogue: an event in, edits out.
+//!
+//! Order of work on one event: its bytes (UTF-8, then detectors over the raw line), the bodies of requests for
+//! resources that have rules, then one sweep that finds objects by their kind and opens documents inside strings,
+//! which are swept in turn. Every step adds edits in raw coordinates; where they overlap the enclosing one wins.
+
+use crate::config::{Action, Catalogue, RedactConfig};
+use crate::detect::Detector;
+use crate::nested::{Decoded, Place};
+use crate::path::{Leaf, PathSet, Select, States};
+use crate::rules::{RULES, Resource, Rule, Selector};
+use crate::stub;
+use crate::sweep::{Found, Odd, Sweep};
+use auditship_event::scan::{self, Malformed, Scalar, Str, Visitor};
+use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
+use auditship_rule::{Facts, Matcher};
+use std::ops::Range;
+
+/// Documents inside strings are opened to this depth; a deeper one is masked as a whole.
+const MAX_LEVEL: usize = 8;
+
+/// What the agent's own edits are called, after the catalogue's rules.
+const INVALID_UTF8: &str = "invalid-utf8";
+const NESTED_LIMIT: &str = "nested-limit";
+const FAILED_CLOSED: &str = "failed-closed";
+const OWN: [&str; 3] = [INVALID_UTF8, NESTED_LIMIT, FAILED_CLOSED];
+
+/// Why a redaction configuration cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// Where, from the `redact` section: `rules[2].paths[0]`.
+    pub at: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// A rule over fields, compiled.
+#[derive(Clone)]
+struct Fields {
+    rule: u16,
+    set: PathSet,
+    resources: &'static [Resource],
+}
+
+/// A rule of the user's.
+#[derive(Clone)]
+struct UserRule {
+    rule: u16,
+    matcher: Matcher,
+    set: PathSet,
+}
+
+/// The compiled redaction. Immutable; one serves all consumers.
+#[derive(Clone)]
+pub struct Redactor {
+    keys: Keys,
+    names: Vec<String>,
+    actions: Vec<Action>,
+    fields: Vec<Fields>,
+    /// Kinds that have rules, and beside each the rule's place in `fields`.
+    kinds: Vec<&'static str>,
+    kind_fields: Vec<usize>,
+    user: Vec<UserRule>,
+    last_applied: Option<u16>,
+    detector: Detector,
+    on: bool,
+}
+
+impl std::fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Redactor").field("rules", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Memory that is reused from event to event, and the counts of what was done.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    edits: Edits,
+    stack: Vec<States>,
+    leaves: Vec<Leaf>,
+    pool: Vec<(Decoded, Found)>,
+    text: Vec<u8>,
+    stub: Vec<u8>,
+    counts: Vec<u64>,
+}
+
+impl Scratch {
+    /// How often each rule has changed something, by the rule's number.
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// The edits of the last event.
+    pub fn edits(&self) -> &Edits {
+        &self.edits
+    }
+
+    fn settle(&mut self) {
+        self.edits.settle();
+        for edit in self.edits.iter() {
+            self.counts[usize::from(edit.rule)] += 1;
+        }
+    }
+}
+
+impl Redactor {
+    /// Compiles the catalogue and the user's rules.
+    ///
+    /// # Errors
+    /// [`Invalid`] where a path or a matching word of the user's rules is wrong.
+    pub fn new(config: &RedactConfig, keys: Keys) -> Result<Redactor, Invalid> {
+        let builtin: &[&'static Rule] = if config.catalogue == Catalogue::Default { RULES } else { &[] };
+        let mut redactor = Redactor {
+            keys,
+            names: builtin.iter().map(|rule| rule.name.to_owned()).collect(),
+            actions: builtin.iter().map(|rule| rule.action).collect(),
+            fields: Vec::new(),
+            kinds: Vec::new(),
+            kind_fields: Vec::new(),
+            user: Vec::new(),
+            last_applied: None,
+            detector: Detector::new(builtin),
+            on: !builtin.is_empty(),
+        };
+        for (number, rule) in builtin.iter().enumerate() {
+            redactor.add_builtin(number as u16, rule);
+        }
+        redactor.add_user(config)?;
+        for own in OWN {
+            redactor.names.push(own.to_owned());
+            redactor.actions.push(Action::Mask);
+        }
+        Ok(redactor)
+    }
+
+    fn add_builtin(&mut self, rule: u16, from: &'static Rule) {
+        match &from.selector {
+            Selector::Fields { kinds, resources, paths } => {
+                self.kinds.extend_from_slice(kinds);
+                self.kind_fields.resize(self.kinds.len(), self.fields.len());
+                let set = PathSet::new(paths).expect("the catalogue's paths are constants, compiled by every test");
+                self.fields.push(Fields { rule, set, resources });
+            }
+            Selector::LastApplied => self.last_applied = Some(rule),
+            Selector::Text { .. } => {}
+        }
+    }
+
+    fn add_user(&mut self, config: &RedactConfig) -> Result<(), Invalid> {
+        for (index, rule) in config.rules.iter().enumerate() {
+            let invalid = |at: String, why: String| Invalid { at: format!("rules[{index}].{at}"), why };
+            let known = self.names.iter().any(|name| *name == rule.name);
+            if known || OWN.contains(&&*rule.name) {
+                return Err(invalid("name".into(), format!("there is a rule named {:?} already", rule.name)));
+            }
+            if rule.name.is_empty() || !rule.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+                return Err(invalid("name".into(), "a name is made of letters, digits, dots, dashes".into()));
+            }
+            let matcher =
+                Matcher::compile(&rule.matches).map_err(|e| invalid(auditship_rule::invalid::join("match", &e.path), e.message))?;
+            if rule.paths.is_empty() {
+                return Err(invalid("paths".into(), "a rule needs at least one path".into()));
+            }
+            let set = PathSet::new(&rule.paths).map_err(|(at, why)| invalid(format!("paths[{at}]"), why))?;
+            let number = self.names.len() as u16;
+            self.names.push(rule.name.clone());
+            self.actions.push(rule.action);
+            self.user.push(UserRule { rule: number, matcher, set });
+            self.on = true;
+        }
+        Ok(())
+    }
+
+    /// The rules' names, by number.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// What of `event` may leave.
+    pub fn body<'s>(&self, event: &Event<'s>, scratch: &'s mut Scratch) -> Body<'s> {
+        self.begin(scratch);
+        self.event(event, 0, scratch);
+        scratch.settle();
+        Body::redacted(event.raw(), &scratch.edits)
+    }
+
+    /// What of a broken piece may leave: see [`stub`].
+    pub fn stub<'s>(&self, broken: &Broken<'_>, span: Span, scratch: &'s mut Scratch) -> Body<'s> {
+        self.begin(scratch);
+        let mut text = std::mem::take(&mut scratch.stub);
+        text.clear();
+        stub::write(broken, span, &mut text);
+        // What stood on the top level can hold a credential too (a token in the URI).
+        self.text(&text, 0, scratch);
+        scratch.settle();
+        scratch.stub = text;
+        Body::redacted(&scratch.stub, &scratch.edits)
+    }
+
+    /// Forgets the last event's edits; then [`Redactor::event`], [`Redactor::text`] and [`Redactor::replace`] add
+    /// to them, and [`Redactor::end`] settles them. For callers that edit a line of several parts.
+    pub fn begin(&self, scratch: &mut Scratch) {
+        scratch.edits.clear();
+        scratch.counts.resize(self.names.len(), 0);
+    }
+
+    /// Settles what was added since [`Redactor::begin`].
+    pub fn end<'s>(&self, scratch: &'s mut Scratch) -> &'s Edits {
+        scratch.settle();
+        &scratch.edits
+    }
+
+    /// Adds the edits of `event`, whose first byte stands at `base` of the line.
+    pub fn event(&self, event: &Event<'_>, base: usize, scratch: &mut Scratch) {
+        let raw = event.raw();
+        self.utf8(raw, base, scratch);
+        if !self.on {
+            return;
+        }
+        self.detect(raw, &Place::line(base), scratch);
+        let place = Place::line(base);
+        let object = event.object_ref();
+        let hints: Vec<usize> = match &object {
+            Some(object) => (0..self.fields.len()).filter(|at| self.fields[*at].concerns(object)).collect(),
+            None => Vec::new(),
+        };
+        for at in &hints {
+            let fields = &self.fields[*at];
+            for body in [event.request_object(), event.response_object()].into_iter().flatten() {
+                self.select(fields.rule, &fields.set, fields.set.start(), raw, body.start, &place, scratch);
+                self.patch(fields.rule, &fields.set, fields.set.start(), &raw[body.clone()], body.start, &place, scratch);
+            }
+        }
+        // Parsed already, so it is valid.
+        let _ = self.sweep(raw, &place, &hints, scratch);
+        self.user_rules(event, &place, scratch);
+    }
+
+    /// Adds the edits of text that is no JSON (a line of another format).
+    pub fn text(&self, raw: &[u8], base: usize, scratch: &mut Scratch) {
+        self.detect(raw, &Place::line(base), scratch);
+    }
+
+    /// Adds the stub of `broken` in the place of `range`.
+    pub fn replace(&self, broken: &Broken<'_>, span: Span, range: Range<usize>, scratch: &mut Scratch) {
+        let mut text = std::mem::take(&mut scratch.stub);
+        text.clear();
+        stub::write(broken, span, &mut text);
+        let mut inner = Scratch { counts: std::mem::take(&mut scratch.counts), ..Scratch::default() };
+        self.text(&text, 0, &mut inner);
+        inner.settle();
+        scratch.counts = inner.counts;
+        let mut safe = Vec::with_capacity(text.len());
+        inner.edits.apply(&text, &mut safe);
+        scratch.edits.push(range, &safe, self.number(FAILED_CLOSED));
+        scratch.stub = text;
+    }
+
+    fn number(&self, name: &str) -> u16 {
+        self.names.iter().position(|n| n == name).unwrap_or(0) as u16
+    }
+
+    fn utf8(&self, raw: &[u8], base: usize, scratch: &mut Scratch) {
+        let mut at = 0;
+        while let Err(bad) = std::str::from_utf8(&raw[at..]) {
+            let from = at + bad.valid_up_to();
+            let len = bad.error_len().unwrap_or(raw.len() - from);
+            let range = base + from..base + from + len;
+            scratch.edits.push(range, "\u{fffd}".as_bytes(), self.number(INVALID_UTF8));
+            at = from + len;
+        }
+    }
+
+    fn detect(&self, doc: &[u8], place: &Place<'_>, scratch: &mut Scratch) {
+        self.detector.each(doc, |rule, range| {
+            self.push(rule, doc, &Leaf { range, string: true }, place, &mut scratch.text, &mut scratch.edits);
+        });
+    }
+
+    /// Adds edits for what `set` selects of the value that stands at `at` in `doc`, in `states`.
+    #[expect(clippy::too_many_arguments, reason = "a rule, a place and the memory; they vary independently")]
+    fn select(
+        &self,
+        rule: u16,
+        set: &PathSet,
+        states: States,
+        doc: &[u8],
+        at: usize,
+        place: &Place<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let Scratch { edits, stack, leaves, text, .. } = scratch;
+        leaves.clear();
+        let mut select = Select::new(doc, set, states, stack, leaves);
+        // Cut documents select what comes before the cut; whoever calls decides what becomes of the rest.
+        let _ = scan::value(doc, at, &mut select);
+        for leaf in leaves.iter() {
+            self.push(rule, doc, leaf, place, text, edits);
+        }
+    }
+
+    /// Adds edits for the JSON Patch operations (RFC 6902) in `doc`, which begins at `base` of its document.
+    #[expect(clippy::too_many_arguments, reason = "a rule, a place and the memory; they vary independently")]
+    fn patch(
+        &self,
+        rule: u16,
+        set: &PathSet,
+        states: States,
+        doc: &[u8],
+        base: usize,
+        place: &Place<'_>,
+        scratch: &mut Scratch,
+    ) {
+        let mut operations = Operations { doc, frames: Vec::new(), key: OpKey::Other, found: Vec::new() };
+        let _ = scan::value(doc, 0, &mut operations);
+        for (path, value) in operations.found {
+            let states = set.step_pointer(states, &text::decoded(doc, path));
+            if states != 0 {
+                let Scratch { edits, stack, leaves, text, .. } = scratch;
+                leaves.clear();
+                let mut select = Select::new(doc, set, states, stack, leaves);
+                let _ = scan::value(doc, value, &mut select);
+                for leaf in leaves.iter() {
+                    self.push_at(rule, doc, leaf, base, place, text, edits);
+                }
+            }
+        }
+    }
+
+    fn push(&self, rule: u16, doc: &[u8], leaf: &Leaf, place: &Place<'_>, out: &mut Vec<u8>, edits: &mut Edits) {
+        self.push_at(rule, doc, leaf, 0, place, out, edits);
+    }
+
+    /// Adds the edit of one leaf of `doc`, which begins at `base` of the document at `place`.
+    #[expect(clippy::too_many_arguments, reason = "a rule, a place and the memory; they vary independently")]
+    fn push_at(
+        &self,
+        rule: u16,
+        doc: &[u8],
+        leaf: &Leaf,
+        base: usize,
+        place: &Place<'_>,
+        out: &mut Vec<u8>,
+        edits: &mut Edits,
+    ) {
+        if leaf.range.is_empty() {
+            return;
+        }
+        out.clear();
+        if !leaf.string {
+            place.quote(out);
+        }
+        self.replacement(rule, &doc[leaf.range.clone()], out);
+        if !leaf.string {
+            place.quote(out);
+        }
+        edits.push(place.raw(base + leaf.range.start)..place.raw(base + leaf.range.end), out, rule);
+    }
+
+    fn replacement(&self, rule: u16, raw: &[u8], out: &mut Vec<u8>) {
+        let action = self.actions[usize::from(rule)];
+        if action == Action::Remove {
+            return;
+        }
+        out.extend_from_slice(b"redacted:");
+        out.extend_from_slice(self.names[usize::from(rule)].as_bytes());
+        if action == Action::Token {
+            let token = if raw.contains(&b'\\') {
+                let mut plain = Vec::with_capacity(raw.len());
+                text::unescape(raw, &mut plain, |_, _| {});
+                self.keys.token(&plain)
+            } else {
+                self.keys.token(raw)
+            };
+            out.extend_from_slice(format!(":{}-", self.keys.id()).as_bytes());
+            out.extend_from_slice(&token);
+        }
+    }
+
+    /// Looks through a whole document: objects by kind, and documents inside its strings.
+    fn sweep(&self, doc: &[u8], place: &Place<'_>, hints: &[usize], scratch: &mut Scratch) -> Result<(), Malformed> {
+        let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
+        let swept = scan::document(doc, &mut Sweep::new(doc, &self.kinds, &mut found));
+        let mut spare = decoded;
+        if swept.is_ok() {
+            for (object, kind) in &found.objects {
+                let fields = &self.fields[self.kind_fields[usize::from(*kind)]];
+                self.select(fields.rule, &fields.set, fields.set.start(), doc, *object, place, scratch);
+            }
+            for odd in &found.strings {
+                self.odd(odd, doc, place, hints, &mut spare, scratch);
+            }
+        }
+        scratch.pool.push((spare, found));
+        swept
+    }
+
+    /// A string that must be decoded: a document, or text spelled with escapes.
+    fn odd(
+        &self,
+        odd: &Odd,
+        doc: &[u8],
+        place: &Place<'_>,
+        hints: &[usize],
+        decoded: &mut Decoded,
+        scratch: &mut Scratch,
+    ) {
+        decoded.fill(odd.text.raw(doc), odd.text.start);
+        let inside = Place::inside(decoded, place);
+        let whole = Leaf { range: odd.text.start..odd.text.end, string: true };
+        let first = scan::skip_space(&decoded.bytes, 0);
+        if odd.document && matches!(decoded.bytes.get(first), Some(b'{' | b'[')) {
+            if inside.level > MAX_LEVEL {
+                let rule = self.number(NESTED_LIMIT);
+                self.push(rule, doc, &whole, place, &mut scratch.text, &mut scratch.edits);
+                return;
+            }
+            if self.sweep(&decoded.bytes, &inside, hints, scratch).is_ok() {
+                for at in hints {
+                    let Fields { rule, set, .. } = &self.fields[*at];
+                    self.select(*rule, set, set.start(), &decoded.bytes, 0, &inside, scratch);
+                    self.patch(*rule, set, set.start(), &decoded.bytes, 0, &inside, scratch);
+                }
+                return;
+            }
+        }
+        if let (true, Some(rule)) = (odd.applied, self.last_applied) {
+            self.push(rule, doc, &whole, place, &mut scratch.text, &mut scratch.edits);
+        } else if odd.spelled {
+            self.detect(&decoded.bytes, &inside, scratch);
+        }
+    }
+
+    fn user_rules(&self, event: &Event<'_>, place: &Place<'_>, scratch: &mut Scratch) {
+        if self.user.is_empty() {
+            return;
+        }
+        let facts = Facts::new(event);
+        let raw = event.raw();
+        for UserRule { rule, matcher, set } in &self.user {
+            if !matcher.matches(&facts) {
+                continue;
+            }
+            self.select(*rule, set, set.start(), raw, 0, place, scratch);
+            if let Some(body) = event.request_object() {
+                let states = set.step(set.start(), b"requestObject");
+                self.patch(*rule, set, states, &raw[body.clone()], body.start, place, scratch);
+            }
+        }
+    }
+}
+
+impl Fields {
+    fn concerns(&self, object: &ObjectRef<'_>) -> bool {
+        self.resources.iter().any(|r| {
+            r.resource == object.resource
+                && r.group == object.group
+                && (r.subresource == "*" || r.subresource == object.subresource)
+        })
+    }
+}
+
+/// Collects JSON Patch operations: objects with a `path` and a `value`, at any depth (a webhook's patch stands
+/// inside another object).
+struct Operations<'a> {
+    doc: &'a [u8],
+    frames: Vec<Operation>,
+    key: OpKey,
+    found: Vec<(Str, usize)>,
+}
+
+#[derive(Default)]
+struct Operation {
+    paths: Vec<Str>,
+    values: Vec<usize>,
+    named: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OpKey {
+    Other,
+    Op,
+    Path,
+    Value,
+}
+
+impl Operations<'_> {
+    fn value_at(&mut self, at: usize) {
+        if let (OpKey::Value, Some(frame)) = (self.key, self.frames.last_mut()) {
+            frame.values.push(at);
+        }
+        self.key = OpKey::Other;
+    }
+}
+
+impl Visitor for Operations<'_> {
+    fn open_object(&mut self, at: usize, _: usize) {
+        self.value_at(at);
+        self.frames.push(Operation::default());
+    }
+
+    fn open_array(&mut self, at: usize, depth: usize) {
+        self.open_object(at, depth);
+    }
+
+    fn close(&mut self, _: usize, _: usize) {
+        self.key = OpKey::Other;
+        if let Some(Operation { paths, values, named: true }) = self.frames.pop() {
+            // Duplicated members: every value could have been meant for every path.
+            self.found.extend(paths.iter().flat_map(|path| values.iter().map(|value| (*path, *value))));
+        }
+    }
+
+    fn key(&mut self, key: Str, _: usize) {
+        self.key = match &*text::decoded(self.doc, key) {
+            "op" => OpKey::Op,
+            "path" => OpKey::Path,
+            "value" => OpKey::Value,
+            _ => OpKey::Other,
+        };
+        if let (OpKey::Op, Some(frame)) = (self.key, self.frames.last_mut()) {
+            frame.named = true;
+        }
+    }
+
+    fn string(&mut self, value: Str, _: usize) {
+        if let (OpKey::Path, Some(frame)) = (self.key, self.frames.last_mut()) {
+            frame.paths.push(value);
+        }
+        self.value_at(value.start - 1);
+    }
+
+    fn scalar(&mut self, start: usize, _: usize, _: Scalar, _: usize) {
+        self.value_at(start);
+    }
+}

@@ -1,0 +1,101 @@
+//! The catalogue: one rule a file, listed here. Documentation is made from this table.
+
+use crate::config::Action;
+use crate::detect::Find;
+
+mod bearer_token;
+mod json_web_token;
+mod last_applied;
+mod secret_data;
+mod token_request;
+mod token_review;
+
+/// One built-in rule.
+#[derive(Debug)]
+pub struct Rule {
+    /// Its name, as counts and replacements show it.
+    pub name: &'static str,
+    /// What it takes out, in one line.
+    pub doc: &'static str,
+    /// Where it looks.
+    pub selector: Selector,
+    /// What it does.
+    pub action: Action,
+}
+
+/// Where a rule looks.
+#[derive(Debug)]
+pub enum Selector {
+    /// At `paths` inside every object of one of `kinds`, wherever it stands, and inside the bodies of requests
+    /// for one of `resources` (patches and JSON Patch operations included).
+    Fields {
+        /// `kind` of the object.
+        kinds: &'static [&'static str],
+        /// The request's resource.
+        resources: &'static [Resource],
+        /// Paths from the object's root; see [`crate::path`].
+        paths: &'static [&'static str],
+    },
+    /// Everywhere, for text of a certain form.
+    Text {
+        /// Bytes that every match begins with or holds.
+        needles: &'static [&'static str],
+        /// Decides, from the needle's place.
+        find: Find,
+    },
+    /// In the annotation `last-applied-configuration`: a document that must be readable, or go as a whole.
+    LastApplied,
+}
+
+/// A resource as `objectRef` names it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resource {
+    /// API group, empty for core.
+    pub group: &'static str,
+    /// Plural name.
+    pub resource: &'static str,
+    /// Subresource, empty for the resource itself and `*` for any or none.
+    pub subresource: &'static str,
+}
+
+/// All rules, in the order in which they are documented and numbered.
+pub const RULES: &[&Rule] = &[
+    &secret_data::RULE,
+    &token_review::RULE,
+    &token_request::RULE,
+    &last_applied::RULE,
+    &json_web_token::RULE,
+    &bearer_token::RULE,
+];
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! `check`: the one place where the rules' tests touch the API.
+
+    use crate::{RedactConfig, Redactor, Scratch};
+    use auditship_event::{Event, Keys};
+
+    /// Redacts `line` and compares; in `want`, `‹rule›` stands for that rule's replacement.
+    #[track_caller]
+    pub(crate) fn check(line: &str, want: &str) {
+        let redactor = Redactor::new(&RedactConfig::default(), Keys::derive(b"key", "c")).unwrap();
+        let mut scratch = Scratch::default();
+        let mut out = Vec::new();
+        redactor.body(&Event::parse(line.as_bytes()).unwrap(), &mut scratch).write(&mut out);
+        let mut got = String::from_utf8(out).unwrap();
+        while let Some(at) = got.find("redacted:") {
+            let end = got[at..].find(|c: char| !(c.is_ascii_alphanumeric() || ":-".contains(c)));
+            let end = end.map_or(got.len(), |end| at + end);
+            let name = got[at..end].split(':').nth(1).unwrap().to_owned();
+            got.replace_range(at..end, &format!("‹{name}›"));
+        }
+        assert_eq!(got, want);
+        serde_json::from_str::<serde_json::Value>(want).expect("still JSON");
+    }
+
+    /// `line` must not change.
+    #[track_caller]
+    pub(crate) fn unchanged(line: &str) {
+        check(line, line);
+    }
+}
