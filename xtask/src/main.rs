@@ -1,1 +1,65 @@
-fn main() {}
+//! The chores of this repository: `cargo xtask test` is exactly what CI runs.
+//!
+//! Nothing here is part of the product, and nothing depends on it. It is a door as a whole: it reads files, starts
+//! processes and talks to servers on the loopback interface.
+#![expect(clippy::disallowed_methods, reason = "xtask is a door as a whole")]
+
+mod bench;
+mod config;
+mod corpus;
+mod docs;
+mod e2e;
+mod http;
+mod ledger;
+mod limits;
+mod measure;
+mod opensearch;
+mod repo;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The chores of the auditship repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Everything that CI checks, step by step; stops at the first failure.
+    Test,
+    /// The house rules that no compiler knows.
+    Tidy,
+    /// CPU, memory and speed of `auditship ship`, beside what compressing and parsing alone cost.
+    Bench(bench::Args),
+    /// Writes the generated documentation; with --check, fails where it is not current.
+    Docs(docs::Args),
+    /// Tests against a real server.
+    E2e(e2e::Args),
+    /// The inner loop of `bench`: compressing and parsing alone. Run as a release build.
+    #[command(hide = true)]
+    Limits(limits::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Args::parse().command {
+        Command::Test => test::run(),
+        Command::Tidy => tidy::run(),
+        Command::Bench(args) => bench::run(&args),
+        Command::Docs(args) => docs::run(&args),
+        Command::E2e(args) => e2e::run(&args),
+        Command::Limits(args) => limits::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

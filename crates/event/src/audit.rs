@@ -293,8 +293,7 @@ impl Visitor for Notes<'_> {
 
     #[inline(always)]
     fn key(&mut self, key: Str, depth: usize) {
-        if depth == 1
-            || (depth == 2 && matches!(self.top, Top::User | Top::ObjectRef | Top::ResponseStatus))
+        if depth == 1 || (depth == 2 && matches!(self.top, Top::User | Top::ObjectRef | Top::ResponseStatus))
         {
             self.key_of(key, depth);
         }
@@ -593,7 +592,10 @@ mod tests {
         assert_eq!(event.code(), Some(403));
         let object = event.object_ref().unwrap();
         assert_eq!((&*object.resource, &*object.subresource), ("pods", "exec"));
-        assert_eq!((&*object.group, &*object.version, &*object.namespace, &*object.name), ("", "v1", "n", "p"));
+        assert_eq!(
+            (&*object.group, &*object.version, &*object.namespace, &*object.name),
+            ("", "v1", "n", "p")
+        );
         assert_eq!(event.latency(), Some(1_499_999));
         assert_eq!(event.annotation("authorization.k8s.io/decision").unwrap(), "forbid");
         assert_eq!(event.annotation("authorization.k8s.io/reason").unwrap(), "\"x\"");
@@ -605,7 +607,9 @@ mod tests {
 
     #[test]
     fn absent_and_odd_fields_are_no_trouble() {
-        let event = Event::parse(br#"{"verb":7,"user":"x","objectRef":[],"responseStatus":null,"annotations":1}"#).unwrap();
+        let event =
+            Event::parse(br#"{"verb":7,"user":"x","objectRef":[],"responseStatus":null,"annotations":1}"#)
+                .unwrap();
         assert_eq!(event.verb(), "");
         assert_eq!(event.username(), None);
         assert_eq!(event.object_ref(), None);

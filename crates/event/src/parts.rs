@@ -202,7 +202,8 @@ mod tests {
 
     #[test]
     fn an_event_inside_a_torn_body_is_not_taken_for_one() {
-        let spoofed = format!(r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","requestObject":{{"x":{A}}},,}}"#);
+        let spoofed =
+            format!(r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","requestObject":{{"x":{A}}},,}}"#);
         assert_eq!(told(&spoofed), [format!("not_json {}", spoofed.len())]);
     }
 

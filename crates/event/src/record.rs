@@ -246,7 +246,9 @@ mod tests {
 
     #[test]
     fn members_go_first() {
-        for (raw, want) in [("{\"a\":1}", "{\"u\":2, \"a\":1}"), ("{}", "{\"u\":2}"), ("{ }", "{\"u\":2}"), ("7", "7")] {
+        for (raw, want) in
+            [("{\"a\":1}", "{\"u\":2, \"a\":1}"), ("{}", "{\"u\":2}"), ("{ }", "{\"u\":2}"), ("7", "7")]
+        {
             let mut out = b"x".to_vec();
             let none = Edits::new();
             Body::redacted(raw.as_bytes(), &none).write_with(b"\"u\":2", &mut out);

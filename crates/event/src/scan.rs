@@ -393,7 +393,8 @@ mod tests {
             self.0 += &format!("k{}-{}@{depth} ", key.start, key.end);
         }
         fn string(&mut self, value: Str, depth: usize) {
-            self.0 += &format!("s{}-{}{}@{depth} ", value.start, value.end, if value.escaped { "!" } else { "" });
+            self.0 +=
+                &format!("s{}-{}{}@{depth} ", value.start, value.end, if value.escaped { "!" } else { "" });
         }
         fn scalar(&mut self, start: usize, end: usize, _: Scalar, depth: usize) {
             self.0 += &format!("n{start}-{end}@{depth} ");
@@ -431,7 +432,12 @@ mod tests {
             (b"nul!", Reason::Grammar),
             (b"1 2", Reason::Grammar),
         ] {
-            assert_eq!(document(doc, &mut Ignore).unwrap_err().reason, reason, "{:?}", String::from_utf8_lossy(doc));
+            assert_eq!(
+                document(doc, &mut Ignore).unwrap_err().reason,
+                reason,
+                "{:?}",
+                String::from_utf8_lossy(doc)
+            );
         }
     }
 

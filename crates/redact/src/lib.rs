@@ -12,7 +12,7 @@
 //! let line = br#"{"objectRef":{"resource":"secrets"},"requestObject":{"data":{"password":"aHVudGVyMg=="}}}"#;
 //! let mut scratch = Scratch::default();
 //! let mut out = Vec::new();
-//! redactor.body(&Event::parse(line).unwrap(), &mut scratch).write(&mut out);
+//! redactor.body(&Event::parse(line).unwrap(), &mut scratch).unwrap().write(&mut out);
 //! assert!(!String::from_utf8(out).unwrap().contains("aHVudGVyMg=="));
 //! ```
 
@@ -29,4 +29,4 @@ mod sweep;
 
 pub use config::{Action, Catalogue, RedactConfig, RedactRule};
 pub use filter::{Filter, FilterConfig};
-pub use redactor::{Invalid, Redactor, Scratch};
+pub use redactor::{Invalid, Panicked, Redactor, Scratch};

@@ -268,9 +268,12 @@ mod tests {
     #[test]
     fn pointers() {
         let set = PathSet::new(&["**.data", "items.x~y.k/l"]).unwrap();
-        for (pointer, want) in
-            [("/data/password", true), ("/items/0/data", true), ("/metadata", false), ("/items/3/x~0y/k~1l", true)]
-        {
+        for (pointer, want) in [
+            ("/data/password", true),
+            ("/items/0/data", true),
+            ("/metadata", false),
+            ("/items/3/x~0y/k~1l", true),
+        ] {
             assert_eq!(set.selects(set.step_pointer(set.start(), pointer)), want, "{pointer}");
         }
     }

@@ -15,6 +15,7 @@ use auditship_event::scan::{self, Malformed, Scalar, Str, Visitor};
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
 use auditship_rule::{Facts, Matcher};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Documents inside strings are opened to this depth; a deeper one is masked as a whole.
 const MAX_LEVEL: usize = 8;
@@ -33,6 +34,10 @@ pub struct Invalid {
     /// What is wrong.
     pub why: String,
 }
+
+/// The redactor panicked over an event. What it knew of the event is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Panicked;
 
 /// A rule over fields, compiled.
 #[derive(Clone)]
@@ -138,7 +143,8 @@ impl Redactor {
             Selector::Fields { kinds, resources, paths } => {
                 self.kinds.extend_from_slice(kinds);
                 self.kind_fields.resize(self.kinds.len(), self.fields.len());
-                let set = PathSet::new(paths).expect("the catalogue's paths are constants, compiled by every test");
+                let set =
+                    PathSet::new(paths).expect("the catalogue's paths are constants, compiled by every test");
                 self.fields.push(Fields { rule, set, resources });
             }
             Selector::LastApplied => self.last_applied = Some(rule),
@@ -153,11 +159,13 @@ impl Redactor {
             if known || OWN.contains(&&*rule.name) {
                 return Err(invalid("name".into(), format!("there is a rule named {:?} already", rule.name)));
             }
-            if rule.name.is_empty() || !rule.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b)) {
+            if rule.name.is_empty()
+                || !rule.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+            {
                 return Err(invalid("name".into(), "a name is made of letters, digits, dots, dashes".into()));
             }
-            let matcher =
-                Matcher::compile(&rule.matches).map_err(|e| invalid(auditship_rule::invalid::join("match", &e.path), e.message))?;
+            let matcher = Matcher::compile(&rule.matches)
+                .map_err(|e| invalid(auditship_rule::invalid::join("match", &e.path), e.message))?;
             if rule.paths.is_empty() {
                 return Err(invalid("paths".into(), "a rule needs at least one path".into()));
             }
@@ -177,11 +185,25 @@ impl Redactor {
     }
 
     /// What of `event` may leave.
-    pub fn body<'s>(&self, event: &Event<'s>, scratch: &'s mut Scratch) -> Body<'s> {
-        self.begin(scratch);
-        self.event(event, 0, scratch);
-        scratch.settle();
-        Body::redacted(event.raw(), &scratch.edits)
+    ///
+    /// # Errors
+    /// [`Panicked`]: this event makes the redactor panic, which is a mistake in it; ship a stub instead.
+    pub fn body<'s>(&self, event: &Event<'s>, scratch: &'s mut Scratch) -> Result<Body<'s>, Panicked> {
+        let raw = event.raw();
+        let edited = catch_unwind(AssertUnwindSafe(|| {
+            self.begin(scratch);
+            self.event(event, 0, scratch);
+            scratch.settle();
+            // An edit outside of its event would make whoever writes the body panic.
+            assert!(
+                scratch.edits.iter().all(|edit| raw.get(edit.range.clone()).is_some()),
+                "an edit is out of bounds"
+            );
+        }));
+        match edited {
+            Ok(()) => Ok(Body::redacted(raw, &scratch.edits)),
+            Err(_) => Err(Panicked),
+        }
     }
 
     /// What of a broken piece may leave: see [`stub`].
@@ -228,7 +250,15 @@ impl Redactor {
             let fields = &self.fields[*at];
             for body in [event.request_object(), event.response_object()].into_iter().flatten() {
                 self.select(fields.rule, &fields.set, fields.set.start(), raw, body.start, &place, scratch);
-                self.patch(fields.rule, &fields.set, fields.set.start(), &raw[body.clone()], body.start, &place, scratch);
+                self.patch(
+                    fields.rule,
+                    &fields.set,
+                    fields.set.start(),
+                    &raw[body.clone()],
+                    body.start,
+                    &place,
+                    scratch,
+                );
             }
         }
         // Parsed already, so it is valid.
@@ -327,7 +357,15 @@ impl Redactor {
         }
     }
 
-    fn push(&self, rule: u16, doc: &[u8], leaf: &Leaf, place: &Place<'_>, out: &mut Vec<u8>, edits: &mut Edits) {
+    fn push(
+        &self,
+        rule: u16,
+        doc: &[u8],
+        leaf: &Leaf,
+        place: &Place<'_>,
+        out: &mut Vec<u8>,
+        edits: &mut Edits,
+    ) {
         self.push_at(rule, doc, leaf, 0, place, out, edits);
     }
 
@@ -378,7 +416,13 @@ impl Redactor {
     }
 
     /// Looks through a whole document: objects by kind, and documents inside its strings.
-    fn sweep(&self, doc: &[u8], place: &Place<'_>, hints: &[usize], scratch: &mut Scratch) -> Result<(), Malformed> {
+    fn sweep(
+        &self,
+        doc: &[u8],
+        place: &Place<'_>,
+        hints: &[usize],
+        scratch: &mut Scratch,
+    ) -> Result<(), Malformed> {
         let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
         let swept = scan::document(doc, &mut Sweep::new(doc, &self.kinds, &mut found));
         let mut spare = decoded;

@@ -5,8 +5,8 @@
 //! `sourceIPs`), what it was about (`objectRef`, the status code), the two times, which stand at the end of the
 //! line, and annotations of ours that say why and where. Values are copied raw, so they stay as they were spelled.
 
-use auditship_event::scan::{self, Scalar, Str, Visitor};
 use auditship_event::parts::EVENT_BEGINS;
+use auditship_event::scan::{self, Scalar, Str, Visitor};
 use auditship_event::{Broken, Span, text};
 
 /// Longest value copied into a stub; a longer one is left out.
@@ -21,7 +21,8 @@ pub const ANNOTATION_SPAN: &str = "auditship.io/span";
 const SCALARS: &[&str] = &["level", "auditID", "stage", "requestURI", "verb"];
 const TIMES: &[&str] = &["requestReceivedTimestamp", "stageTimestamp"];
 const USER: &[&str] = &["username", "uid"];
-const OBJECT: &[&str] = &["resource", "namespace", "name", "uid", "apiGroup", "apiVersion", "resourceVersion", "subresource"];
+const OBJECT: &[&str] =
+    &["resource", "namespace", "name", "uid", "apiGroup", "apiVersion", "resourceVersion", "subresource"];
 
 /// Writes the stub of `broken` to `out`.
 pub fn write(broken: &Broken<'_>, span: Span, out: &mut Vec<u8>) {
@@ -88,8 +89,12 @@ fn object<'a>(
 
 /// The strings of a list that were read, as a list.
 fn list(head: &Members<'_>, doc: &[u8], top: &str, sub: &str) -> Option<Vec<u8>> {
-    let items: Vec<&[u8]> =
-        head.found.iter().filter(|m| m.list && m.top == top && m.sub == sub).map(|m| &doc[m.start..m.end]).collect();
+    let items: Vec<&[u8]> = head
+        .found
+        .iter()
+        .filter(|m| m.list && m.top == top && m.sub == sub)
+        .map(|m| &doc[m.start..m.end])
+        .collect();
     (!items.is_empty()).then(|| [b"[", &*items.join(&b','), b"]"].concat())
 }
 
@@ -197,7 +202,8 @@ mod tests {
         text
     }
 
-    const END: &str = r#","annotations":{"auditship.io/failed-closed":"too_long","auditship.io/span":"s3:10-20"}}"#;
+    const END: &str =
+        r#","annotations":{"auditship.io/failed-closed":"too_long","auditship.io/span":"s3:10-20"}}"#;
 
     #[test]
     fn keeps_who_what_when_and_no_body() {

@@ -62,6 +62,8 @@ mod tests {
     #[test]
     fn what_must_not_change() {
         unchanged(r#"{"responseStatus":{"message":"Authentication failed, attempted: bearer, x509"}}"#);
-        unchanged(r#"{"a":"invalid bearer token","b":"the bearer of this letter","c":"Bearer authentication"}"#);
+        unchanged(
+            r#"{"a":"invalid bearer token","b":"the bearer of this letter","c":"Bearer authentication"}"#,
+        );
     }
 }

@@ -60,7 +60,9 @@ mod tests {
     #[test]
     fn anywhere() {
         check(
-            &format!(r#"{{"requestURI":"/api?token={JWT}\u0026x=1","userAgent":"a {JWT}, b","requestObject":{{"a":["x={JWT}"],"{JWT}":"key"}}}}"#),
+            &format!(
+                r#"{{"requestURI":"/api?token={JWT}\u0026x=1","userAgent":"a {JWT}, b","requestObject":{{"a":["x={JWT}"],"{JWT}":"key"}}}}"#
+            ),
             r#"{"requestURI":"/api?token=‹jwt›\u0026x=1","userAgent":"a ‹jwt›, b","requestObject":{"a":["x=‹jwt›"],"‹jwt›":"key"}}"#,
         );
         let cut = &JWT[..60];
@@ -70,9 +72,15 @@ mod tests {
     #[test]
     fn spelled_with_escapes() {
         let spelled = JWT.replacen("ey", r"\u0065y", 1).replacen('.', r"\u002e", 1);
-        check(&format!(r#"{{"requestObject":{{"a":"x {spelled} y"}}}}"#), r#"{"requestObject":{"a":"x ‹jwt› y"}}"#);
+        check(
+            &format!(r#"{{"requestObject":{{"a":"x {spelled} y"}}}}"#),
+            r#"{"requestObject":{"a":"x ‹jwt› y"}}"#,
+        );
         let nested = serde_json::to_string(&format!(r#"{{"t":"{spelled}"}}"#)).unwrap();
-        check(&format!(r#"{{"requestObject":{{"a":{nested}}}}}"#), r#"{"requestObject":{"a":"{\"t\":\"‹jwt›\"}"}}"#);
+        check(
+            &format!(r#"{{"requestObject":{{"a":{nested}}}}}"#),
+            r#"{"requestObject":{"a":"{\"t\":\"‹jwt›\"}"}}"#,
+        );
     }
 
     #[test]

@@ -42,7 +42,11 @@ mod tests {
 
     #[test]
     fn what_must_not_change() {
-        unchanged(r#"{"requestObject":{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"kind\":\"Service\",\"spec\":{\"x\":1}}\n"}}}}"#);
-        unchanged(r#"{"requestObject":{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":""}}}}"#);
+        unchanged(
+            r#"{"requestObject":{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"kind\":\"Service\",\"spec\":{\"x\":1}}\n"}}}}"#,
+        );
+        unchanged(
+            r#"{"requestObject":{"metadata":{"annotations":{"kubectl.kubernetes.io/last-applied-configuration":""}}}}"#,
+        );
     }
 }

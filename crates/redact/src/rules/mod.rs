@@ -81,7 +81,7 @@ pub(crate) mod testing {
         let redactor = Redactor::new(&RedactConfig::default(), Keys::derive(b"key", "c")).unwrap();
         let mut scratch = Scratch::default();
         let mut out = Vec::new();
-        redactor.body(&Event::parse(line.as_bytes()).unwrap(), &mut scratch).write(&mut out);
+        redactor.body(&Event::parse(line.as_bytes()).unwrap(), &mut scratch).unwrap().write(&mut out);
         let mut got = String::from_utf8(out).unwrap();
         while let Some(at) = got.find("redacted:") {
             let end = got[at..].find(|c: char| !(c.is_ascii_alphanumeric() || ":-".contains(c)));

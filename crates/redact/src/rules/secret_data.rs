@@ -25,8 +25,12 @@ mod tests {
     #[test]
     fn request_and_response() {
         check(
-            &format!(r#"{{{REF},"requestObject":{{"kind":"Secret","data":{{"a":"QQ==","b":""}},"stringData":{{"c":"x\"y"}}}},"responseObject":{{"data":{{"a":"QQ=="}},"type":"Opaque"}}}}"#),
-            &format!(r#"{{{REF},"requestObject":{{"kind":"Secret","data":{{"a":"‹secret-data›","b":""}},"stringData":{{"c":"‹secret-data›"}}}},"responseObject":{{"data":{{"a":"‹secret-data›"}},"type":"Opaque"}}}}"#),
+            &format!(
+                r#"{{{REF},"requestObject":{{"kind":"Secret","data":{{"a":"QQ==","b":""}},"stringData":{{"c":"x\"y"}}}},"responseObject":{{"data":{{"a":"QQ=="}},"type":"Opaque"}}}}"#
+            ),
+            &format!(
+                r#"{{{REF},"requestObject":{{"kind":"Secret","data":{{"a":"‹secret-data›","b":""}},"stringData":{{"c":"‹secret-data›"}}}},"responseObject":{{"data":{{"a":"‹secret-data›"}},"type":"Opaque"}}}}"#
+            ),
         );
     }
 
@@ -53,27 +57,40 @@ mod tests {
     #[test]
     fn patches_of_every_kind() {
         check(
-            &format!(r#"{{"verb":"patch",{REF},"requestObject":{{"data":{{"a":"QQ==","gone":null,"n":1e400}}}}}}"#),
-            &format!(r#"{{"verb":"patch",{REF},"requestObject":{{"data":{{"a":"‹secret-data›","gone":null,"n":"‹secret-data›"}}}}}}"#),
+            &format!(
+                r#"{{"verb":"patch",{REF},"requestObject":{{"data":{{"a":"QQ==","gone":null,"n":1e400}}}}}}"#
+            ),
+            &format!(
+                r#"{{"verb":"patch",{REF},"requestObject":{{"data":{{"a":"‹secret-data›","gone":null,"n":"‹secret-data›"}}}}}}"#
+            ),
         );
         check(
-            &format!(r#"{{{REF},"requestObject":[{{"op":"test","path":"/metadata/name","value":"s"}},{{"op":"replace","path":"/data/a","value":"QQ=="}},{{"value":{{"b":"QQ=="}},"op":"add","path":"/data"}},{{"op":"add","path":"","value":{{"metadata":{{"name":"s"}},"stringData":{{"c":"v"}}}}}},{{"op":"add","path":"/d\u0061ta/x~1y","value":"QQ=="}}]}}"#),
-            &format!(r#"{{{REF},"requestObject":[{{"op":"test","path":"/metadata/name","value":"s"}},{{"op":"replace","path":"/data/a","value":"‹secret-data›"}},{{"value":{{"b":"‹secret-data›"}},"op":"add","path":"/data"}},{{"op":"add","path":"","value":{{"metadata":{{"name":"s"}},"stringData":{{"c":"‹secret-data›"}}}}}},{{"op":"add","path":"/d\u0061ta/x~1y","value":"‹secret-data›"}}]}}"#),
+            &format!(
+                r#"{{{REF},"requestObject":[{{"op":"test","path":"/metadata/name","value":"s"}},{{"op":"replace","path":"/data/a","value":"QQ=="}},{{"value":{{"b":"QQ=="}},"op":"add","path":"/data"}},{{"op":"add","path":"","value":{{"metadata":{{"name":"s"}},"stringData":{{"c":"v"}}}}}},{{"op":"add","path":"/d\u0061ta/x~1y","value":"QQ=="}}]}}"#
+            ),
+            &format!(
+                r#"{{{REF},"requestObject":[{{"op":"test","path":"/metadata/name","value":"s"}},{{"op":"replace","path":"/data/a","value":"‹secret-data›"}},{{"value":{{"b":"‹secret-data›"}},"op":"add","path":"/data"}},{{"op":"add","path":"","value":{{"metadata":{{"name":"s"}},"stringData":{{"c":"‹secret-data›"}}}}}},{{"op":"add","path":"/d\u0061ta/x~1y","value":"‹secret-data›"}}]}}"#
+            ),
         );
     }
 
     #[test]
     fn a_webhooks_patch_in_an_annotation() {
         check(
-            &format!(r#"{{{REF},"annotations":{{"patch.webhook.admission.k8s.io/round_0_index_0":"{{\"configuration\":\"c\",\"patch\":[{{\"op\":\"add\",\"path\":\"/data/a\",\"value\":\"QQ==\"}}],\"patchType\":\"JSONPatch\"}}"}}}}"#),
-            &format!(r#"{{{REF},"annotations":{{"patch.webhook.admission.k8s.io/round_0_index_0":"{{\"configuration\":\"c\",\"patch\":[{{\"op\":\"add\",\"path\":\"/data/a\",\"value\":\"‹secret-data›\"}}],\"patchType\":\"JSONPatch\"}}"}}}}"#),
+            &format!(
+                r#"{{{REF},"annotations":{{"patch.webhook.admission.k8s.io/round_0_index_0":"{{\"configuration\":\"c\",\"patch\":[{{\"op\":\"add\",\"path\":\"/data/a\",\"value\":\"QQ==\"}}],\"patchType\":\"JSONPatch\"}}"}}}}"#
+            ),
+            &format!(
+                r#"{{{REF},"annotations":{{"patch.webhook.admission.k8s.io/round_0_index_0":"{{\"configuration\":\"c\",\"patch\":[{{\"op\":\"add\",\"path\":\"/data/a\",\"value\":\"‹secret-data›\"}}],\"patchType\":\"JSONPatch\"}}"}}}}"#
+            ),
         );
     }
 
     #[test]
     fn inside_strings_at_any_depth() {
         let secret = r#"{"kind":"Secret","data":{"k":"QQ==","n":7},"metadata":{"name":"s"}}"#;
-        let gone = r#"{"kind":"Secret","data":{"k":"‹secret-data›","n":"‹secret-data›"},"metadata":{"name":"s"}}"#;
+        let gone =
+            r#"{"kind":"Secret","data":{"k":"‹secret-data›","n":"‹secret-data›"},"metadata":{"name":"s"}}"#;
         let nest = |text: &str| serde_json::to_string(text).unwrap();
         for depth in 1..5 {
             let (mut line, mut want) = (secret.to_owned(), gone.to_owned());
@@ -91,8 +108,12 @@ mod tests {
     #[test]
     fn escaped_and_duplicate_keys() {
         check(
-            &format!(r#"{{{REF},"requestObject":{{"d\u0061ta":{{"a":"QQ=="}},"data":{{"a":"1","a":"2"}},"data":"3"}}}}"#),
-            &format!(r#"{{{REF},"requestObject":{{"d\u0061ta":{{"a":"‹secret-data›"}},"data":{{"a":"‹secret-data›","a":"‹secret-data›"}},"data":"‹secret-data›"}}}}"#),
+            &format!(
+                r#"{{{REF},"requestObject":{{"d\u0061ta":{{"a":"QQ=="}},"data":{{"a":"1","a":"2"}},"data":"3"}}}}"#
+            ),
+            &format!(
+                r#"{{{REF},"requestObject":{{"d\u0061ta":{{"a":"‹secret-data›"}},"data":{{"a":"‹secret-data›","a":"‹secret-data›"}},"data":"‹secret-data›"}}}}"#
+            ),
         );
         check(
             r#"{"requestObject":{"k\u0069nd":"S\u0065cret","data":{"a":"QQ=="}}}"#,
@@ -102,8 +123,14 @@ mod tests {
 
     #[test]
     fn what_must_not_change() {
-        unchanged(r#"{"objectRef":{"resource":"configmaps"},"requestObject":{"kind":"ConfigMap","data":{"a":"QQ=="}}}"#);
-        unchanged(&format!(r#"{{{REF},"requestObject":{{"kind":"DeleteOptions","gracePeriodSeconds":0}},"responseObject":{{"kind":"Status","details":{{"name":"s","kind":"secrets"}}}}}}"#));
-        unchanged(r#"{"requestObject":{"kind":"Pod","spec":{"volumes":[{"secret":{"secretName":"s"}}],"x":{"secretKeyRef":{"name":"s","key":"k"}}}}}"#);
+        unchanged(
+            r#"{"objectRef":{"resource":"configmaps"},"requestObject":{"kind":"ConfigMap","data":{"a":"QQ=="}}}"#,
+        );
+        unchanged(&format!(
+            r#"{{{REF},"requestObject":{{"kind":"DeleteOptions","gracePeriodSeconds":0}},"responseObject":{{"kind":"Status","details":{{"name":"s","kind":"secrets"}}}}}}"#
+        ));
+        unchanged(
+            r#"{"requestObject":{"kind":"Pod","spec":{"volumes":[{"secret":{"secretName":"s"}}],"x":{"secretKeyRef":{"name":"s","key":"k"}}}}}"#,
+        );
     }
 }

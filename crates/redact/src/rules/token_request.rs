@@ -33,6 +33,8 @@ mod tests {
 
     #[test]
     fn what_must_not_change() {
-        unchanged(r#"{"requestObject":{"kind":"TokenRequest","spec":{"audiences":["x"],"boundObjectRef":{"kind":"Secret","name":"s"}}}}"#);
+        unchanged(
+            r#"{"requestObject":{"kind":"TokenRequest","spec":{"audiences":["x"],"boundObjectRef":{"kind":"Secret","name":"s"}}}}"#,
+        );
     }
 }

@@ -1,0 +1,407 @@
+//! The agent at work: catalogue, state, one thread for each consumer. `run` and `demo` both are this.
+//!
+//! A door: it owns the state directory and the threads.
+
+#![expect(clippy::disallowed_methods, reason = "starts the threads that live by the clock and the files")]
+
+use crate::consumer::{Budget, Consumer, End, Last, Stop, World};
+use crate::outputs;
+use crate::pipeline::{Kept, Pipeline};
+use crate::plan::{OutputPlan, Plan};
+use crate::report::Report;
+use crate::status::Status;
+use anyhow::Context as _;
+use auditship_event::{Span, StreamId};
+use auditship_ship::sinks::Transport;
+use auditship_ship::{Batch, Op, Shipper};
+use auditship_tail::{
+    Catalogue, Entry, Follower, Frozen, Input, Ledger, Limits, Lost, Opened, Position, Store, Totals, Watcher,
+};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::runtime::Runtime;
+use tracing::{error, info, warn};
+
+/// How often at most a consumer's position goes into the state log.
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// All that lines which were not understood may take up on the node.
+const KEPT_BYTES: u64 = 64 << 20;
+
+/// The state log, shared by the consumers.
+pub type SharedStore = Arc<Mutex<Store>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Opens the state directory and says what was found.
+///
+/// # Errors
+/// It cannot be made or locked: another agent has it, or the file system refuses.
+pub fn open_state(dir: &Path) -> anyhow::Result<SharedStore> {
+    let (store, opened) = Store::open(dir)?;
+    match opened {
+        Opened::Fresh => info!(dir = %dir.display(), "state directory is new"),
+        Opened::Clean => {}
+        Opened::TornTail { bytes } => warn!(bytes, "the state log had a torn end, which was cut"),
+        Opened::Damaged { at, kept } => {
+            error!(at, kept = %kept.display(), "the state log is damaged: what cannot be placed is read from the beginning again");
+        }
+    }
+    Ok(Arc::new(Mutex::new(store)))
+}
+
+/// A running agent.
+pub struct Agent {
+    status: Arc<Status>,
+    stop: Arc<Stop>,
+    store: SharedStore,
+    catalogue: Arc<Catalogue>,
+    watcher: Option<Watcher>,
+    threads: Vec<(String, JoinHandle<End>)>,
+    shippers: Vec<Shipper>,
+    started: Instant,
+}
+
+impl Agent {
+    /// Starts following `inputs` for every output of `plan`.
+    ///
+    /// # Errors
+    /// An output's door cannot be opened, or the system has no threads left.
+    pub fn start(
+        plan: &Arc<Plan>,
+        inputs: Vec<Input>,
+        store: SharedStore,
+        status: Arc<Status>,
+        runtime: &Runtime,
+    ) -> anyhow::Result<Agent> {
+        let catalogue = Catalogue::new(inputs, lock(&store).state(), Limits::default());
+        catalogue.scan(SystemTime::now());
+        let mut agent = Agent {
+            status,
+            stop: Arc::new(Stop::default()),
+            store,
+            catalogue,
+            watcher: None,
+            threads: Vec::new(),
+            shippers: Vec::new(),
+            started: Instant::now(),
+        };
+        let budget = Arc::new(Budget::new(plan.memory));
+        for (at, output) in plan.outputs.iter().enumerate() {
+            agent.start_consumer(plan, output, at == 0, &budget, runtime)?;
+        }
+        agent.watcher = Some(agent.catalogue.spawn().context("start the catalogue's thread")?);
+        Ok(agent)
+    }
+
+    fn start_consumer(
+        &mut self,
+        plan: &Arc<Plan>,
+        output: &OutputPlan,
+        keeps: bool,
+        budget: &Arc<Budget>,
+        runtime: &Runtime,
+    ) -> anyhow::Result<()> {
+        let running =
+            outputs::start(runtime.handle(), output, &plan.state_dir.join("dead-letters.ndjson"), None)?;
+        let restored = lock(&self.store).state().positions.get(&output.name).cloned();
+        let source = Follower::new(self.catalogue.clone(), restored.as_ref())?;
+        let totals = restored.map_or_else(Totals::default, |position| position.totals);
+        let ledger = Ledger::new(&source.positions(), &totals);
+        let mut pipeline = Pipeline::new(plan.clone(), output.clone(), ledger);
+        if keeps {
+            pipeline.kept = Some(Vec::new());
+        }
+        let mut world = Follow {
+            output: output.clone(),
+            store: self.store.clone(),
+            catalogue: self.catalogue.clone(),
+            status: self.status.clone(),
+            saved: None,
+            saved_at: Instant::now(),
+            frozen: Vec::new(),
+            kept: Keeper::open(&plan.state_dir.join("failed-closed")),
+        };
+        pipeline.skip_stored(world.recover());
+        let consumer = Consumer {
+            pipeline,
+            source,
+            world,
+            batches: running.batches,
+            acks: running.acks,
+            stats: running.stats,
+            budget: budget.clone(),
+            status: self.status.clone(),
+            stop: self.stop.clone(),
+            deadline: plan.shutdown_deadline,
+        };
+        let thread = std::thread::Builder::new()
+            .name(output.name.chars().take(15).collect())
+            .spawn(move || consumer.run())
+            .context("start a consumer's thread")?;
+        self.threads.push((output.name.clone(), thread));
+        self.shippers.push(running.shipper);
+        Ok(())
+    }
+
+    /// Once a second: what is new goes to the disk, what is wrong is said.
+    pub fn tick(&self) {
+        let mut store = lock(&self.store);
+        for entry in self.catalogue.changes() {
+            store.append(entry);
+        }
+        let synced = if store.is_synced() { Ok(()) } else { store.sync() };
+        drop(store);
+        let why = synced.err().map(|error| format!("{error:#}"));
+        if self.status.set_degraded("state", why.clone()) {
+            match why {
+                Some(why) => error!(error = why, "the state cannot be saved; shipping goes on"),
+                None => info!("the state can be saved again"),
+            }
+        }
+        for (path, why) in self.catalogue.problems() {
+            if self.status.set_degraded(&format!("input {}", path.display()), Some(why.clone())) {
+                warn!(path = %path.display(), error = why, "an input cannot be read");
+            }
+        }
+        let bad: Vec<String> =
+            self.catalogue.problems().keys().map(|path| format!("input {}", path.display())).collect();
+        for what in
+            self.status.degraded().keys().filter(|what| what.starts_with("input ") && !bad.contains(what))
+        {
+            self.status.set_degraded(what, None);
+        }
+        for (name, account) in self.status.accounts() {
+            let state = account.state.filter(|state| state != "ok");
+            self.status.set_degraded(&format!("output {name}"), state);
+        }
+    }
+
+    /// What is known so far.
+    pub fn report(&self) -> Report {
+        self.status.report(self.started.elapsed())
+    }
+
+    /// Whether a consumer has ended by itself, which it should not.
+    pub fn has_failed(&self) -> bool {
+        self.threads.iter().any(|(_, thread)| thread.is_finished())
+    }
+
+    /// What stops it: shared, so that a signal can.
+    pub fn stopper(&self) -> Arc<Stop> {
+        self.stop.clone()
+    }
+
+    /// Stops reading, waits for acknowledgements until the deadline, saves, and leaves.
+    ///
+    /// # Errors
+    /// A consumer's source had failed.
+    pub fn stop(mut self, runtime: &Runtime) -> anyhow::Result<Report> {
+        self.stop.drain.store(true, Ordering::Relaxed);
+        let mut failed = None;
+        for (name, thread) in self.threads.drain(..) {
+            match thread.join() {
+                Ok(End::Failed(error)) => {
+                    failed = Some(anyhow::Error::new(error).context(format!("consumer {name:?}")))
+                }
+                Ok(End::Done | End::Stopped) => {}
+                Err(_) => failed = Some(anyhow::anyhow!("consumer {name:?} panicked")),
+            }
+        }
+        for shipper in self.shippers.drain(..) {
+            runtime.block_on(shipper.drain(Duration::ZERO));
+        }
+        self.watcher = None;
+        self.tick();
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(self.report()),
+        }
+    }
+}
+
+/// What a following consumer needs: positions into the state log, frozen batches, kept lines.
+struct Follow {
+    output: OutputPlan,
+    store: SharedStore,
+    catalogue: Arc<Catalogue>,
+    status: Arc<Status>,
+    saved: Option<BTreeMap<StreamId, u64>>,
+    saved_at: Instant,
+    /// Objects written down and not known to be behind the position yet.
+    frozen: Vec<(String, Vec<Span>)>,
+    kept: Keeper,
+}
+
+impl Follow {
+    /// The spans of objects that were stored before the last stop.
+    fn recover(&mut self) -> Vec<Span> {
+        let Transport::Dir { path } = &self.output.transport else { return Vec::new() };
+        let mut store = lock(&self.store);
+        let mine: Vec<Frozen> = store
+            .state()
+            .frozen
+            .values()
+            .filter(|frozen| frozen.consumer == self.output.name)
+            .cloned()
+            .collect();
+        let mut spans = Vec::new();
+        for frozen in mine {
+            if path.join(&frozen.object).exists() {
+                spans.extend_from_slice(&frozen.spans);
+                self.frozen.push((frozen.batch_id, frozen.spans));
+            } else {
+                // Never stored: what it would have held is cut anew.
+                store.append(Entry::Thawed { consumer: frozen.consumer, batch_id: frozen.batch_id });
+            }
+        }
+        spans
+    }
+
+    fn thaw(&mut self, pipeline: &Pipeline, store: &mut Store) {
+        let consumer = &self.output.name;
+        self.frozen.retain(|(batch_id, spans)| {
+            let behind = spans.iter().all(|span| pipeline.ledger.position(span.stream) >= span.end);
+            if behind {
+                store.append(Entry::Thawed { consumer: consumer.clone(), batch_id: batch_id.clone() });
+            }
+            !behind
+        });
+    }
+}
+
+impl World<Follower> for Follow {
+    fn wait(&mut self, source: &Follower, timeout: Duration) {
+        source.wait(timeout);
+    }
+
+    fn save(&mut self, source: &mut Follower, pipeline: &mut Pipeline, last: Last) {
+        let now = Instant::now();
+        if last == Last::No && now.duration_since(self.saved_at) < SAVE_EVERY {
+            return;
+        }
+        self.saved_at = now;
+        pipeline.ledger.retain(|stream| self.catalogue.knows(stream));
+        let positions = pipeline.ledger.positions();
+        if self.saved.as_ref() == Some(&positions) {
+            return;
+        }
+        let guards = source.committed(&positions);
+        let store = self.store.clone();
+        let mut store = lock(&store);
+        // A position must never name a stream that the log does not know.
+        for entry in self.catalogue.changes() {
+            store.append(entry);
+        }
+        store.append(Entry::Position(Position {
+            consumer: self.output.name.clone(),
+            positions: positions.clone(),
+            guards,
+            totals: pipeline.ledger.committed(),
+        }));
+        self.thaw(pipeline, &mut store);
+        self.saved = Some(positions);
+    }
+
+    fn freeze(&mut self, _: &Pipeline, batch: &Batch) {
+        let Op::Put { path, .. } = self.output.sink.request(batch) else { return };
+        let spans = covered(batch);
+        let batch_id = batch.id.to_string();
+        let mut store = lock(&self.store);
+        for entry in self.catalogue.changes() {
+            store.append(entry);
+        }
+        store.append(Entry::Frozen(Frozen {
+            consumer: self.output.name.clone(),
+            batch_id: batch_id.clone(),
+            object: path.to_string_lossy().into_owned(),
+            spans: spans.clone(),
+        }));
+        // On the disk before the object can be. Where the disk refuses, shipping goes on: a stop before it can
+        // write again would repeat this object, no more.
+        if let Err(error) = store.sync() {
+            self.status.set_degraded("state", Some(format!("{error:#}")));
+        }
+        drop(store);
+        self.frozen.push((batch_id, spans));
+    }
+
+    fn keep(&mut self, kept: Vec<Kept>) {
+        for line in kept {
+            self.kept.keep(&line);
+        }
+    }
+
+    fn lost(&mut self, lost: &Lost) {
+        error!(
+            output = self.output.name,
+            file = %lost.file.display(),
+            bytes = lost.span.len(),
+            reason = lost.reason,
+            "bytes can no longer be read"
+        );
+    }
+}
+
+/// The spans of a batch's records, those that touch made one.
+fn covered(batch: &Batch) -> Vec<Span> {
+    let mut spans: Vec<Span> = batch.records.iter().map(|entry| entry.span).collect();
+    spans.sort_unstable();
+    spans.dedup();
+    let mut out: Vec<Span> = Vec::new();
+    for span in spans {
+        match out.last_mut() {
+            Some(last) if last.stream == span.stream && last.end == span.start => last.end = span.end,
+            _ => out.push(span),
+        }
+    }
+    out
+}
+
+/// Lines that were not understood, one file each, 0600, capped: the evidence that a stub stands for.
+struct Keeper {
+    dir: PathBuf,
+    bytes: u64,
+}
+
+impl Keeper {
+    fn open(dir: &Path) -> Keeper {
+        let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let bytes = files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
+        Keeper { dir: dir.to_owned(), bytes }
+    }
+
+    fn keep(&mut self, line: &Kept) {
+        let after = self.bytes + line.bytes.len() as u64;
+        if after > KEPT_BYTES {
+            warn!(span = %line.span, reason = line.reason, limit = KEPT_BYTES, "no room to keep a line that was not understood");
+            return;
+        }
+        match self.write(line) {
+            Ok(()) => {
+                self.bytes = after;
+                warn!(span = %line.span, reason = line.reason, dir = %self.dir.display(), "a line was not understood: its stub is shipped, the line is kept");
+            }
+            Err(error) => warn!(span = %line.span, %error, "a line that was not understood cannot be kept"),
+        }
+    }
+
+    fn write(&self, line: &Kept) -> std::io::Result<()> {
+        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir)?;
+        let name = format!("{}-{}-{}.raw", line.span.stream, line.span.start, line.reason);
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(self.dir.join(name))?;
+        std::io::Write::write_all(&mut file, &line.bytes)
+    }
+}

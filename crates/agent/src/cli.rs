@@ -1,0 +1,143 @@
+//! The command line, as written.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Follows the Kubernetes audit log, takes secrets out, thins the noise, and ships the rest.
+#[derive(Debug, Parser)]
+#[command(name = "auditship", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 done, 1 the world failed, 2 the input was at fault or something was \
+                        not delivered, 64 bad usage or configuration.\n\nTry it: auditship demo")]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One line a command.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Follow the log and ship it, until stopped
+    #[command(after_help = "Example: auditship run --config /etc/auditship/config.yaml")]
+    Run(RunArgs),
+    /// Ship files once through the same pipeline, and print the ledger
+    #[command(
+        after_help = "Example: auditship ship --config config.yaml audit.log audit-2026-01-02T03-04-05.000.log.gz\n\
+                            Reads plain, gzip and zstd files, the container runtime's format, and - for standard input.\n\
+                            Never touches the state directory."
+    )]
+    Ship(ShipArgs),
+    /// Audit lines in, redacted lines out: a Unix filter that keeps order and count
+    #[command(after_help = "Example: zcat audit.log.gz | auditship redact > clean.log")]
+    Redact(RedactArgs),
+    /// Compile a configuration and say what is wrong with it
+    #[command(after_help = "Example: auditship check --config config.yaml")]
+    Check(CheckArgs),
+    /// The whole product on a real log that is built in: no cluster, no configuration, no network
+    #[command(after_help = "Example: auditship demo --keep /tmp/auditship-demo")]
+    Demo(DemoArgs),
+    /// Print the JSON Schema of the configuration
+    #[command(after_help = "Example: auditship schema > auditship.schema.json")]
+    Schema,
+    /// Print documentation that is made from the code
+    #[command(hide = true)]
+    Docs {
+        /// Which page
+        page: DocsPage,
+    },
+    /// A loopback Elasticsearch that counts, for benchmarks
+    #[command(hide = true)]
+    Receiver {
+        /// Address to listen on
+        #[arg(long, default_value = "127.0.0.1:0")]
+        listen: std::net::SocketAddr,
+        /// Keep the bodies, as they were unpacked, in this file
+        #[arg(long)]
+        save: Option<PathBuf>,
+    },
+}
+
+/// The generated pages.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum DocsPage {
+    /// The redaction catalogue
+    Redaction,
+}
+
+/// Where the configuration comes from.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ConfigArgs {
+    /// Configuration file; several are layered in order
+    #[arg(long, short, value_name = "FILE", required = true)]
+    pub config: Vec<PathBuf>,
+    /// Set one value over files and environment: outputs.search.endpoint=http://…
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// `run`
+#[derive(Debug, clap::Args)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Write logs as JSON
+    #[arg(long)]
+    pub log_json: bool,
+}
+
+/// `ship`
+#[derive(Debug, clap::Args)]
+pub struct ShipArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Files to ship, in order; - is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Print the ledger as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Stop when an output has taken nothing for so long (what is left counts as not delivered)
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub give_up_after: u64,
+}
+
+/// `redact`
+#[derive(Debug, clap::Args)]
+pub struct RedactArgs {
+    /// Configuration whose redaction to use; the built-in catalogue when absent
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Set one value over files and environment
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Files to read, in order; standard input when absent
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Print what was done to standard error
+    #[arg(long)]
+    pub stats: bool,
+}
+
+/// `check`
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `demo`
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// Print the ledger as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Keep everything in this directory (made if it does not exist)
+    #[arg(long, value_name = "DIR")]
+    pub keep: Option<PathBuf>,
+}

@@ -1,0 +1,69 @@
+//! Pages that are made from the code: the JSON Schema, the redaction catalogue.
+
+use crate::cli::DocsPage;
+use crate::exit::Failure;
+use auditship_redact::rules::{RULES, Selector};
+use std::fmt::Write;
+
+/// Prints the JSON Schema of the configuration.
+///
+/// # Errors
+/// It cannot be written.
+pub fn schema() -> Result<(), Failure> {
+    println!("{:#}", crate::config::schema());
+    Ok(())
+}
+
+/// Prints one page.
+///
+/// # Errors
+/// It cannot be written.
+pub fn page(page: DocsPage) -> Result<(), Failure> {
+    match page {
+        DocsPage::Redaction => print!("{}", redaction()),
+    }
+    Ok(())
+}
+
+fn redaction() -> String {
+    let mut out = String::from(
+        "# What is taken out\n\n\
+         Made from the table in `crates/redact/src/rules` by `cargo xtask docs`. These rules are on by default;\n\
+         `redact.catalogue: none` turns them off, `redact.rules` adds your own.\n\n\
+         | rule | takes out | where it looks | action |\n|---|---|---|---|\n",
+    );
+    for rule in RULES {
+        let place = match &rule.selector {
+            Selector::Fields { kinds, resources, paths } => {
+                let resources: Vec<String> = resources
+                    .iter()
+                    .map(|r| match r.subresource {
+                        "" | "*" => r.resource.to_owned(),
+                        sub => format!("{}/{sub}", r.resource),
+                    })
+                    .collect();
+                format!(
+                    "`{}` of objects of kind {}, and in requests for {}",
+                    paths.join("`, `"),
+                    kinds.join(", "),
+                    resources.join(", ")
+                )
+            }
+            Selector::Text { needles, .. } => format!("any text that holds `{}`", needles.join("`, `")),
+            Selector::LastApplied => {
+                "annotation `kubectl.kubernetes.io/last-applied-configuration`".to_owned()
+            }
+        };
+        let action = format!("{:?}", rule.action).to_lowercase();
+        let _ = writeln!(out, "| `{}` | {} | {place} | {action} |", rule.name, rule.doc);
+    }
+    out.push_str(
+        "\nObjects are found wherever they stand: in request and response bodies, in lists and table rows, in\n\
+         every kind of patch, in a webhook's patch annotation, and in JSON text inside strings, to eight levels.\n\
+         Keys compare decoded and every duplicate of a key is followed.\n\n\
+         A masked value becomes `redacted:RULE`, a token `redacted:RULE:KEY-HASH`, where the hash is keyed: equal\n\
+         values stay equal and cannot be guessed. Besides the rules, bytes that are not UTF-8 become U+FFFD\n\
+         (`invalid-utf8`), and a document nested deeper than eight strings goes as a whole (`nested-limit`).\n",
+    );
+    out
+}

@@ -1,0 +1,278 @@
+//! One consumer's thread: reads, decides, batches, and keeps the ledger; the network is the shipper's.
+//!
+//! A door: it reads the clock. Back-pressure is to stop reading: while the shipper's channel is full, while the
+//! memory budget is used up, or while the ledger has too many entries. It never waits for another consumer.
+
+#![expect(clippy::disallowed_methods, reason = "a consumer's loop lives by the clock")]
+
+use crate::pipeline::{Kept, Now, Pipeline};
+use crate::status::Status;
+use auditship_ship::{Ack, Batch, Stats};
+use auditship_tail::source::{Lost, Progress, Source};
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Most entries of a ledger before reading stops (about 40 bytes each).
+const LEDGER_ENTRIES: usize = 1 << 17;
+
+/// How often the account is published and the checkpoint offered.
+const TICK: Duration = Duration::from_millis(250);
+
+/// One byte budget for all consumers.
+///
+/// Each is guaranteed room for one batch: while nothing of its own is under way it may go on whatever the others
+/// hold, so that none can starve another.
+#[derive(Debug)]
+pub struct Budget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Budget {
+        Budget { limit, used: AtomicUsize::new(0) }
+    }
+
+    fn replace(&self, before: usize, after: usize) {
+        self.used.fetch_add(after, Ordering::Relaxed);
+        self.used.fetch_sub(before, Ordering::Relaxed);
+    }
+
+    fn is_spent(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.limit
+    }
+}
+
+/// What stops a consumer.
+#[derive(Debug, Default)]
+pub struct Stop {
+    /// Read no more; flush, and wait for acknowledgements until the deadline.
+    pub drain: AtomicBool,
+    /// Leave at once.
+    pub now: AtomicBool,
+}
+
+/// What a consumer that reads from an `S` needs of its surroundings; `run` and `ship` differ here alone.
+pub trait World<S>: Send {
+    /// Waits for news from the source, at most for `timeout`.
+    fn wait(&mut self, source: &S, timeout: Duration);
+    /// Saves the position that may be saved. Called a few times a second and at the end.
+    fn save(&mut self, source: &mut S, pipeline: &mut Pipeline, last: Last);
+    /// A batch is about to be shipped: its place may have to be written down first.
+    fn freeze(&mut self, pipeline: &Pipeline, batch: &Batch);
+    /// Keeps lines that were not understood.
+    fn keep(&mut self, kept: Vec<Kept>);
+    /// Bytes were lost.
+    fn lost(&mut self, lost: &Lost);
+}
+
+/// Whether this is the last call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Last {
+    /// More will come.
+    No,
+    /// The consumer ends.
+    Yes,
+}
+
+/// How a consumer ended.
+#[derive(Debug)]
+pub enum End {
+    /// The source is at its end and everything is settled.
+    Done,
+    /// It was stopped, or the shipper gave up; lines may be open.
+    Stopped,
+    /// The source failed.
+    Failed(auditship_tail::source::Error),
+}
+
+/// A consumer, ready to run.
+pub struct Consumer<S, W> {
+    /// The path from line to batch.
+    pub pipeline: Pipeline,
+    /// Where lines come from.
+    pub source: S,
+    /// The rest of the world.
+    pub world: W,
+    /// To the shipper.
+    pub batches: mpsc::Sender<Batch>,
+    /// From the shipper.
+    pub acks: Receiver<Ack>,
+    /// The shipper's figures.
+    pub stats: Arc<Stats>,
+    /// Shared by all consumers.
+    pub budget: Arc<Budget>,
+    /// Shared by all consumers.
+    pub status: Arc<Status>,
+    /// Shared by all consumers.
+    pub stop: Arc<Stop>,
+    /// How long to wait for acknowledgements once told to drain.
+    pub deadline: Duration,
+}
+
+/// What changes while it runs.
+struct Turn {
+    /// Written down, waiting for room in the channel.
+    pending: Option<Batch>,
+    ended: bool,
+    drained_since: Option<Instant>,
+    accounted: usize,
+    ticked: Instant,
+    disconnected: bool,
+}
+
+impl<S: Source, W: World<S>> Consumer<S, W> {
+    /// Runs until the end of the source, or until stopped.
+    pub fn run(mut self) -> End {
+        let mut turn = Turn {
+            pending: None,
+            ended: false,
+            drained_since: None,
+            accounted: 0,
+            ticked: Instant::now(),
+            disconnected: false,
+        };
+        let end = loop {
+            self.take_acks(&mut turn);
+            let now = Instant::now();
+            if now.duration_since(turn.ticked) >= TICK {
+                turn.ticked = now;
+                self.publish(Last::No);
+            }
+            if self.stop.now.load(Ordering::Relaxed) || turn.disconnected {
+                break End::Stopped;
+            }
+            if self.stop.drain.load(Ordering::Relaxed) && turn.drained_since.is_none() {
+                turn.drained_since = Some(now);
+            }
+            let closing = turn.ended || turn.drained_since.is_some();
+            if closing {
+                self.pipeline.batcher.flush_all();
+            } else {
+                self.pipeline.batcher.flush_due(now);
+            }
+            self.send(&mut turn);
+            self.account_bytes(&mut turn);
+            if closing {
+                if self.pipeline.ledger.open_lines() == 0 {
+                    break if turn.ended { End::Done } else { End::Stopped };
+                }
+                if turn.drained_since.is_some_and(|since| now.duration_since(since) >= self.deadline) {
+                    break End::Stopped;
+                }
+                self.wait_ack(&mut turn, Duration::from_millis(50));
+            } else if self.is_blocked(&turn) {
+                self.wait_ack(&mut turn, Duration::from_millis(20));
+            } else {
+                match self.read() {
+                    Ok(Progress::More) => {}
+                    Ok(Progress::Idle) => {
+                        let patience = self.patience(now);
+                        self.world.wait(&self.source, patience);
+                    }
+                    Ok(Progress::End) => turn.ended = true,
+                    Err(error) => break End::Failed(error),
+                }
+            }
+        };
+        self.publish(Last::Yes);
+        self.budget.replace(turn.accounted, 0);
+        end
+    }
+
+    fn read(&mut self) -> Result<Progress, auditship_tail::source::Error> {
+        let micros = jiff::Timestamp::now().as_microsecond();
+        let now = Now { instant: Instant::now(), micros };
+        let Consumer { pipeline, source, .. } = self;
+        let progress = source.read(&mut |line| pipeline.line(&line, now))?;
+        for lost in self.source.lost() {
+            self.pipeline.ledger.lost(lost.reason, lost.span);
+            self.world.lost(&lost);
+        }
+        if let Some(kept) = &mut self.pipeline.kept
+            && !kept.is_empty()
+        {
+            self.world.keep(std::mem::take(kept));
+        }
+        Ok(progress)
+    }
+
+    /// Hands frozen batches to the shipper until its channel is full.
+    fn send(&mut self, turn: &mut Turn) {
+        loop {
+            let batch = match turn.pending.take() {
+                Some(batch) => batch,
+                None => match self.pipeline.take_ready() {
+                    Some(batch) => {
+                        self.world.freeze(&self.pipeline, &batch);
+                        batch
+                    }
+                    None => return,
+                },
+            };
+            match self.batches.try_send(batch) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(batch)) => {
+                    turn.pending = Some(batch);
+                    return;
+                }
+                Err(mpsc::error::TrySendError::Closed(_)) => {
+                    turn.disconnected = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn is_blocked(&self, turn: &Turn) -> bool {
+        let in_flight = self.stats.in_flight.load(Ordering::Relaxed) > 0;
+        turn.pending.is_some()
+            || self.pipeline.ledger.entries() > LEDGER_ENTRIES
+            || (in_flight && self.budget.is_spent())
+    }
+
+    fn account_bytes(&self, turn: &mut Turn) {
+        let pending = turn.pending.as_ref().map_or(0, Batch::held_bytes);
+        let flying = self.stats.in_flight_bytes.load(Ordering::Relaxed) as usize;
+        let held = self.pipeline.batcher.open_bytes() + pending + flying;
+        self.budget.replace(turn.accounted, held);
+        turn.accounted = held;
+    }
+
+    fn patience(&self, now: Instant) -> Duration {
+        let due = self.pipeline.batcher.next_due().map(|due| due.saturating_duration_since(now));
+        // Acknowledgements are taken between waits, so waits are short while some are expected.
+        let most = if self.pipeline.ledger.open_lines() > 0 { Duration::from_millis(50) } else { TICK };
+        due.unwrap_or(most).min(most)
+    }
+
+    fn take_acks(&mut self, turn: &mut Turn) {
+        loop {
+            match self.acks.try_recv() {
+                Ok(ack) => self.pipeline.ack(&ack),
+                Err(crossbeam_channel::TryRecvError::Empty) => return,
+                Err(crossbeam_channel::TryRecvError::Disconnected) => {
+                    turn.disconnected = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn wait_ack(&mut self, turn: &mut Turn, timeout: Duration) {
+        match self.acks.recv_timeout(timeout) {
+            Ok(ack) => self.pipeline.ack(&ack),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => turn.disconnected = true,
+        }
+    }
+
+    fn publish(&mut self, last: Last) {
+        self.status.set(&self.pipeline.output().name, self.pipeline.account(&self.stats));
+        self.world.save(&mut self.source, &mut self.pipeline, last);
+    }
+}

@@ -1,0 +1,21 @@
+//! The program `auditship`: commands, configuration, plan, pipeline, admin.
+//!
+//! Read [`pipeline`] first: the straight path from a line to a batch. [`consumer`] is the thread around it,
+//! [`agent`] the agent that follows live files; each command is one file under [`commands`]. Nothing depends on
+//! this crate; it is a library so that its tests reach its parts.
+
+pub mod admin;
+pub mod agent;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod consumer;
+pub mod exit;
+pub mod lines;
+pub mod metrics;
+pub mod outputs;
+pub mod pipeline;
+pub mod plan;
+pub mod receiver;
+pub mod report;
+pub mod status;

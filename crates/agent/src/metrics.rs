@@ -1,0 +1,165 @@
+//! The accounts as Prometheus metrics (text format 1.0, OpenMetrics), encoded afresh at each scrape.
+//!
+//! Labels are names from the configuration, the catalogue and fixed words; indexes are bounded by the shipper
+//! (`other` takes the overflow). Nothing of an event ever becomes a label except through an index name.
+
+use crate::report::Account;
+use crate::status::Status;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// All metrics as text.
+pub fn text(status: &Status) -> String {
+    let mut registry = Registry::with_prefix("auditship");
+    registry
+        .register_collector(Box::new(Scrape { accounts: status.accounts(), degraded: status.degraded() }));
+    let mut out = String::new();
+    match prometheus_client::encoding::text::encode(&mut out, &registry) {
+        Ok(()) => out,
+        // Writing to a string does not fail.
+        Err(fmt::Error) => String::new(),
+    }
+}
+
+#[derive(Debug)]
+struct Scrape {
+    accounts: BTreeMap<String, Account>,
+    degraded: BTreeMap<String, String>,
+}
+
+type Figure = fn(&Account) -> u64;
+type Named = fn(&Account) -> Vec<(&'static str, &BTreeMap<String, u64>)>;
+
+const COUNTERS: &[(&str, &str, Figure)] = &[
+    ("read_lines", "Lines read", |a| a.read.lines),
+    ("read_bytes", "Uncompressed bytes read", |a| a.read.bytes),
+    ("delivered_lines", "Lines whose records the output has taken", |a| a.delivered),
+    ("dead_lettered_lines", "Lines that the output refused for good", |a| a.dead_lettered),
+    ("elsewhere_lines", "Lines that the routes sent to other outputs only", |a| a.elsewhere),
+    ("unrouted_lines", "Lines that no route matched", |a| a.unrouted),
+    ("wire_bytes", "Compressed bytes sent, retries included", |a| a.wire_bytes),
+    ("requests", "Requests made, retries included", |a| a.requests),
+    ("retries", "Requests made again", |a| a.retries),
+];
+
+/// Name, help, label, and the map with its label's values.
+const NAMED: &[(&str, &str, &str, Named)] = &[
+    ("dropped_lines", "Lines dropped, by filter rule", "rule", |a| vec![("", &a.dropped)]),
+    ("thinned_lines", "Lines thinned, by route", "route", |a| vec![("", &a.thinned)]),
+    ("rolled_up_lines", "Lines that left in a summary only, by route", "route", |a| vec![("", &a.rolled_up)]),
+    ("skipped_lines", "Lines that are no audit events, by reason", "reason", |a| vec![("", &a.skipped)]),
+    ("lost_bytes", "Bytes that could not be read, by reason", "reason", |a| vec![("", &a.lost_bytes)]),
+    ("redactions", "Values taken out, by rule", "rule", |a| vec![("", &a.redactions)]),
+    ("failed_closed", "Pieces that left as a stub, by reason", "reason", |a| vec![("", &a.failed_closed)]),
+];
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, figure) in COUNTERS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (output, account) in &self.accounts {
+                counter(&mut metric, &[("output", output)], figure(account))?;
+            }
+        }
+        for (name, help, label, maps) in NAMED {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (output, account) in &self.accounts {
+                for (_, map) in maps(account) {
+                    for (value, count) in map {
+                        counter(&mut metric, &[("output", output), (label, value)], *count)?;
+                    }
+                }
+            }
+        }
+        self.indexes(&mut encoder)?;
+        self.gauges(&mut encoder)
+    }
+}
+
+impl Scrape {
+    fn indexes(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut metric = encoder.encode_descriptor(
+            "delivered_records",
+            "Records delivered, by index",
+            None,
+            MetricType::Counter,
+        )?;
+        for (output, account) in &self.accounts {
+            for (index, amount) in &account.indexes {
+                counter(&mut metric, &[("output", output), ("index", index)], amount.records)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut open =
+            encoder.encode_descriptor("open_lines", "Lines not settled", None, MetricType::Gauge)?;
+        for (output, account) in &self.accounts {
+            gauge(&mut open, &[("output", output)], account.open)?;
+        }
+        let mut state = encoder.encode_descriptor(
+            "output_state",
+            "1 for what the output is doing",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (output, account) in &self.accounts {
+            for word in ["ok", "retrying", "held"] {
+                let here = account.state.as_deref() == Some(word);
+                gauge(&mut state, &[("output", output), ("state", word)], u64::from(here))?;
+            }
+        }
+        let mut degraded = encoder.encode_descriptor(
+            "degraded",
+            "1 for what should be looked at",
+            None,
+            MetricType::Gauge,
+        )?;
+        for what in self.degraded.keys() {
+            gauge(&mut degraded, &[("what", what)], 1)?;
+        }
+        let mut build = encoder.encode_descriptor("build_info", "Always 1", None, MetricType::Gauge)?;
+        gauge(&mut build, &[("version", env!("CARGO_PKG_VERSION"))], 1)
+    }
+}
+
+fn counter(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> Result<(), fmt::Error> {
+    metric.encode_family(&labels)?.encode_counter::<[(&str, &str); 0], _, u64>(&value, None)
+}
+
+fn gauge(metric: &mut MetricEncoder<'_>, labels: &[(&str, &str)], value: u64) -> Result<(), fmt::Error> {
+    metric.encode_family(&labels)?.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_has_a_line() {
+        let status = Status::default();
+        let account = Account {
+            delivered: 7,
+            dropped: BTreeMap::from([("request-received".to_owned(), 3)]),
+            state: Some("held".to_owned()),
+            ..Account::default()
+        };
+        status.set("search", account);
+        status.set_degraded("state", Some("disk full".into()));
+        let text = text(&status);
+        for line in [
+            "auditship_delivered_lines_total{output=\"search\"} 7",
+            "auditship_dropped_lines_total{output=\"search\",rule=\"request-received\"} 3",
+            "auditship_output_state{output=\"search\",state=\"held\"} 1",
+            "auditship_degraded{what=\"state\"} 1",
+            "# TYPE auditship_open_lines gauge",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! From a planned output to a running one: its door, its shipper, and the channels to its consumer.
+//!
+//! A door: it opens sockets and directories through `auditship-ship`.
+
+use crate::plan::OutputPlan;
+use anyhow::Context as _;
+use auditship_ship::shipper::Doors;
+use auditship_ship::store::DeadLetters;
+use auditship_ship::{Ack, Batch, Options, Shipper, Stats};
+use crossbeam_channel::Receiver;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::mpsc;
+
+/// Batches that wait between a consumer and its shipper.
+const CHANNEL: usize = 2;
+
+/// The dead-letter file never grows beyond this; a full one stops the output.
+const DEAD_LETTER_BYTES: u64 = 256 << 20;
+
+/// A running output, as its consumer sees it.
+pub struct Running {
+    /// The driver.
+    pub shipper: Shipper,
+    /// To it.
+    pub batches: mpsc::Sender<Batch>,
+    /// From it.
+    pub acks: Receiver<Ack>,
+    /// Its figures.
+    pub stats: Arc<Stats>,
+}
+
+/// The network's runtime: small, for no work but waiting and copying is done on it.
+///
+/// # Errors
+/// The system has no threads or descriptors left.
+pub fn runtime() -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(4)
+        .thread_name("network")
+        .enable_all()
+        .build()
+        .context("start the network threads")
+}
+
+/// Starts `output`.
+///
+/// # Errors
+/// The door cannot be opened: a directory that cannot be made, a certificate file that cannot be read.
+pub fn start(
+    handle: &Handle,
+    output: &OutputPlan,
+    dead_letters: &Path,
+    give_up_after: Option<Duration>,
+) -> anyhow::Result<Running> {
+    let backend = auditship_ship::store::open(&output.transport)
+        .with_context(|| format!("open output {:?}", output.name))?;
+    let dead_letters = Arc::new(DeadLetters::new(dead_letters, DEAD_LETTER_BYTES));
+    let options = Options {
+        output: output.name.as_str().into(),
+        give_up_after,
+        seed: fastrand::u64(..),
+        ..output.options.clone()
+    };
+    let (batches, receiver) = mpsc::channel(CHANNEL);
+    // Unbounded: what is under way bounds it.
+    let (sender, acks) = crossbeam_channel::unbounded();
+    let stats = Arc::new(Stats::new());
+    let doors = Doors { backend, dead_letters };
+    let sink = output.sink.clone();
+    let shipper = Shipper::spawn(handle, sink, doors, options, receiver, sender, stats.clone());
+    Ok(Running { shipper, batches, acks, stats })
+}

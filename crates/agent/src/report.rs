@@ -1,0 +1,245 @@
+//! The ledger as a person and as a program read it: one shape for `ship`, `demo`, `/status`.
+
+use auditship_tail::ledger::Totals;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The whole account.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Of the program.
+    pub version: &'static str,
+    /// Since the start, in seconds.
+    pub elapsed_s: f64,
+    /// By output.
+    pub consumers: BTreeMap<String, Account>,
+}
+
+/// One consumer's account. Counts are of lines, except `indexes` and the byte figures.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Account {
+    /// What was read.
+    pub read: Amount,
+    /// Lines whose records the output has taken.
+    pub delivered: u64,
+    /// Lines dropped, by filter rule.
+    pub dropped: BTreeMap<String, u64>,
+    /// Lines thinned, by route.
+    pub thinned: BTreeMap<String, u64>,
+    /// Lines that left only in a summary, by route.
+    pub rolled_up: BTreeMap<String, u64>,
+    /// Lines that the routes sent to other outputs only.
+    pub elsewhere: u64,
+    /// Lines that no route matched.
+    pub unrouted: u64,
+    /// Lines that are no audit events, by reason.
+    pub skipped: BTreeMap<String, u64>,
+    /// Lines that the output refused for good.
+    pub dead_lettered: u64,
+    /// Lines not settled.
+    pub open: u64,
+    /// Bytes that could not be read, by reason.
+    pub lost_bytes: BTreeMap<String, u64>,
+    /// Values taken out, by rule.
+    pub redactions: BTreeMap<String, u64>,
+    /// Pieces that left as a stub, by reason.
+    pub failed_closed: BTreeMap<String, u64>,
+    /// What arrived, by index.
+    pub indexes: BTreeMap<String, IndexAmount>,
+    /// Compressed bytes sent, retries included.
+    pub wire_bytes: u64,
+    /// Requests made, retries included.
+    pub requests: u64,
+    /// Requests made again.
+    pub retries: u64,
+    /// What the output is doing: `ok`, `retrying`, `held`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+/// Lines and bytes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Amount {
+    /// Lines.
+    pub lines: u64,
+    /// Uncompressed bytes, terminators included.
+    pub bytes: u64,
+}
+
+/// Records and bytes.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct IndexAmount {
+    /// Records.
+    pub records: u64,
+    /// Their bytes before compression.
+    pub bytes: u64,
+}
+
+impl Account {
+    /// Takes over the totals of a ledger.
+    pub fn set_totals(&mut self, totals: &Totals) {
+        self.read = Amount { lines: totals.read_lines, bytes: totals.read_bytes };
+        self.delivered = totals.delivered;
+        self.dropped.clone_from(&totals.dropped);
+        self.thinned.clone_from(&totals.thinned);
+        self.rolled_up.clone_from(&totals.rolled_up);
+        self.elsewhere = totals.elsewhere;
+        self.unrouted = totals.unrouted;
+        self.skipped.clone_from(&totals.skipped);
+        self.dead_lettered = totals.dead_lettered;
+        self.open = totals.open;
+        self.lost_bytes.clone_from(&totals.lost_bytes);
+    }
+
+    /// Whether everything read is accounted for, exactly once (the law).
+    pub fn adds_up(&self) -> bool {
+        let sum = |map: &BTreeMap<String, u64>| map.values().sum::<u64>();
+        self.read.lines
+            == self.delivered
+                + sum(&self.dropped)
+                + sum(&self.thinned)
+                + sum(&self.rolled_up)
+                + self.elsewhere
+                + self.unrouted
+                + sum(&self.skipped)
+                + self.dead_lettered
+                + self.open
+    }
+
+    /// Whether every line has reached its end and none was refused or lost.
+    pub fn is_clean(&self) -> bool {
+        self.open == 0
+            && self.dead_lettered == 0
+            && self.lost_bytes.values().all(|n| *n == 0)
+            && self.adds_up()
+    }
+}
+
+/// `1234567` as `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// Bytes as a person reads them.
+pub fn bytes(number: u64) -> String {
+    match number {
+        0..10_000 => format!("{number} B"),
+        10_000..1_000_000 => format!("{:.1} kB", number as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", number as f64 / 1e6),
+        _ => format!("{:.2} GB", number as f64 / 1e9),
+    }
+}
+
+impl Report {
+    /// The account as text, one consumer after the other.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (name, account) in &self.consumers {
+            let _ = writeln!(out, "{name}");
+            account.text(&mut out);
+        }
+        out
+    }
+}
+
+impl Account {
+    fn text(&self, out: &mut String) {
+        let mut row = |what: &str, lines: u64, more: &str| {
+            let _ = writeln!(out, "  {what:<14}{:>12}  {more}", grouped(lines));
+        };
+        row("read", self.read.lines, &format!("lines, {}", bytes(self.read.bytes)));
+        let indexes: Vec<String> =
+            self.indexes.iter().map(|(name, amount)| format!("{name} {}", grouped(amount.records))).collect();
+        row("delivered", self.delivered, &indexes.join(", "));
+        for (what, map) in [
+            ("dropped", &self.dropped),
+            ("thinned", &self.thinned),
+            ("rolled up", &self.rolled_up),
+            ("skipped", &self.skipped),
+        ] {
+            let total = map.values().sum();
+            if total > 0 {
+                row(what, total, &by_name(map));
+            }
+        }
+        for (what, lines) in
+            [("elsewhere", self.elsewhere), ("unrouted", self.unrouted), ("dead letters", self.dead_lettered)]
+        {
+            if lines > 0 {
+                row(what, lines, "");
+            }
+        }
+        row(
+            "open",
+            self.open,
+            if self.adds_up() { "the ledger adds up" } else { "THE LEDGER DOES NOT ADD UP" },
+        );
+        row("lost", self.lost_bytes.values().sum(), &format!("bytes {}", by_name(&self.lost_bytes)));
+        let redactions = self.redactions.values().sum();
+        if redactions > 0 {
+            row("redacted", redactions, &format!("values: {}", by_name(&self.redactions)));
+        }
+        let failed = self.failed_closed.values().sum();
+        if failed > 0 {
+            row("failed closed", failed, &by_name(&self.failed_closed));
+        }
+        row(
+            "requests",
+            self.requests,
+            &format!(
+                "{} retries, {} on the wire{}",
+                grouped(self.retries),
+                bytes(self.wire_bytes),
+                self.ratio()
+            ),
+        );
+    }
+
+    fn ratio(&self) -> String {
+        let raw: u64 = self.indexes.values().map(|amount| amount.bytes).sum();
+        if self.wire_bytes == 0 || raw == 0 {
+            return String::new();
+        }
+        format!(" for {} of records ({:.1}:1)", bytes(raw), raw as f64 / self.wire_bytes as f64)
+    }
+}
+
+/// `name 1,234, other 5`, largest first.
+pub fn by_name(map: &BTreeMap<String, u64>) -> String {
+    let mut all: Vec<_> = map.iter().filter(|(_, count)| **count > 0).collect();
+    all.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), (*name).clone()));
+    all.iter().map(|(name, count)| format!("{name} {}", grouped(**count))).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(bytes(25_810_056), "25.8 MB");
+    }
+
+    #[test]
+    fn the_law() {
+        let mut account =
+            Account { read: Amount { lines: 3, bytes: 30 }, delivered: 2, open: 1, ..Account::default() };
+        assert!(account.adds_up() && !account.is_clean());
+        account.delivered = 3;
+        assert!(!account.adds_up());
+        account.open = 0;
+        assert!(account.is_clean());
+    }
+}

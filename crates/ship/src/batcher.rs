@@ -1,0 +1,444 @@
+//! Records become batches: framed by the sink, sized exactly, compressed, frozen.
+//!
+//! Invariants: a batch never exceeds a limit, except that one record larger than the byte limit travels alone;
+//! every record pushed is in exactly one batch. Used on a consumer's own thread: nothing here waits.
+
+use crate::batch::{Batch, BatchId, Entry, Form};
+use crate::compress::{Compressor, Encoding, bound};
+use crate::sink::{Context, Envelope, GroupKey, Limits, Sink};
+use auditship_event::Record;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Most groups that are open at once; one more closes the one not used for longest.
+pub const OPEN_GROUPS: usize = 32;
+
+/// Sinks of large objects keep at most this much uncompressed, unless one record is larger.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Room for what a sink puts around a body; where it is not enough, the buffer grows by itself.
+const FRAME_BYTES: usize = 16 << 10;
+
+/// A batch in the making.
+struct Open {
+    key: GroupKey,
+    time: i64,
+    since: Instant,
+    records: Vec<Entry>,
+    /// Raw bytes, prefix included, that are not compressed yet.
+    pending: Vec<u8>,
+    /// Raw bytes that are.
+    packed_raw: usize,
+    packed: Vec<u8>,
+}
+
+impl Open {
+    fn raw_len(&self) -> usize {
+        self.packed_raw + self.pending.len()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.pending.capacity() + self.packed.capacity() + self.records.capacity() * size_of::<Entry>()
+    }
+
+    /// Compresses the first `len` pending bytes.
+    fn pack(&mut self, len: usize, compressor: &mut Compressor) {
+        if len > 0 {
+            let frame = compressor.frame(&self.pending[..len]);
+            if self.packed.capacity() - self.packed.len() < frame.len() {
+                // Not doubled: the object is large, and memory is not.
+                self.packed.reserve_exact(frame.len().max(BLOCK_BYTES));
+            }
+            self.packed.extend_from_slice(frame);
+            self.packed_raw += len;
+            self.pending.drain(..len);
+        }
+    }
+}
+
+/// Makes batches for one output.
+pub struct Batcher {
+    sink: Arc<dyn Sink>,
+    context: Context,
+    limits: Limits,
+    envelope: Envelope,
+    encoding: Encoding,
+    compressor: Compressor,
+    /// Least recently used first.
+    open: Vec<Open>,
+    ready: VecDeque<Batch>,
+    /// A buffer to use again.
+    spare: Vec<u8>,
+}
+
+impl Batcher {
+    /// A batcher for `sink`, whose own limits are [`Sink::limits`].
+    pub fn new(sink: Arc<dyn Sink>, context: Context, limits: Limits) -> Batcher {
+        Batcher {
+            envelope: sink.envelope(),
+            encoding: sink.encoding(),
+            compressor: Compressor::new(sink.encoding()),
+            sink,
+            context,
+            limits,
+            open: Vec::new(),
+            ready: VecDeque::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Adds a record, and freezes what it makes full. `ticket` comes back in its acknowledgement.
+    pub fn push(&mut self, record: &Record<'_>, ticket: u64, now: Instant) {
+        let sink = self.sink.clone();
+        let mut open = self.take_open(sink.group(record), record.time, now);
+        self.make_room(&mut open.pending, record.body.len());
+        let mut before = open.pending.len();
+        if !open.records.is_empty() {
+            open.pending.extend_from_slice(self.envelope.separator);
+        }
+        let mut start = open.pending.len();
+        sink.frame(record, &self.context, &mut open.pending);
+        if !open.records.is_empty() && self.overfull(&open) {
+            // It does not fit: it becomes the first of the next batch.
+            let framed = open.pending.split_off(start);
+            open.pending.truncate(before);
+            let key = open.key;
+            self.freeze(open);
+            open = self.begin(key, record.time, now);
+            (before, start) = (open.pending.len(), open.pending.len());
+            open.pending.extend_from_slice(&framed);
+        }
+        open.records.push(Entry {
+            ticket,
+            uid: record.uid,
+            index: record.index.clone(),
+            span: record.span,
+            offset: open.packed_raw + start,
+            len: open.pending.len() - start,
+            form: Form::Whole,
+        });
+        if self.limits.packed_bytes.is_some() && open.pending.len() > BLOCK_BYTES {
+            open.pack(before, &mut self.compressor);
+            if open.pending.len() > BLOCK_BYTES {
+                open.pack(open.pending.len(), &mut self.compressor);
+            }
+        }
+        if open.records.len() >= self.limits.events || self.overfull(&open) {
+            self.freeze(open);
+        } else {
+            self.open.push(open);
+        }
+    }
+
+    /// Freezes the batches that have reached their age.
+    pub fn flush_due(&mut self, now: Instant) {
+        while let Some(at) = self.open.iter().position(|open| now >= open.since + self.limits.age) {
+            let open = self.open.remove(at);
+            self.freeze(open);
+        }
+    }
+
+    /// When [`Batcher::flush_due`] has something to do next.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.open.iter().map(|open| open.since + self.limits.age).min()
+    }
+
+    /// Freezes the batch that was not used for longest, to give back memory. False if there is none.
+    pub fn flush_oldest(&mut self) -> bool {
+        if self.open.is_empty() {
+            return false;
+        }
+        let open = self.open.remove(0);
+        self.freeze(open);
+        true
+    }
+
+    /// Freezes everything.
+    pub fn flush_all(&mut self) {
+        while self.flush_oldest() {}
+    }
+
+    /// The next frozen batch.
+    pub fn take_ready(&mut self) -> Option<Batch> {
+        self.ready.pop_front()
+    }
+
+    /// Bytes of memory held: open batches, frozen ones not taken yet, buffers.
+    pub fn open_bytes(&self) -> usize {
+        let open: usize = self.open.iter().map(Open::held_bytes).sum();
+        let ready: usize = self.ready.iter().map(Batch::held_bytes).sum();
+        open + ready + self.spare.capacity() + self.compressor.held_bytes()
+    }
+
+    /// Records pushed that are not in a batch taken yet.
+    pub fn open_records(&self) -> usize {
+        let open: usize = self.open.iter().map(|open| open.records.len()).sum();
+        open + self.ready.iter().map(|batch| batch.records.len()).sum::<usize>()
+    }
+
+    /// How much is usually pending at most.
+    fn usual_bytes(&self) -> usize {
+        self.limits.packed_bytes.map_or(self.limits.bytes, |_| BLOCK_BYTES)
+    }
+
+    /// Grows `pending` by doubling, but not beyond what is usual if that is enough.
+    fn make_room(&self, pending: &mut Vec<u8>, body_len: usize) {
+        let need = pending.len() + body_len + FRAME_BYTES;
+        if need > pending.capacity() {
+            let doubled = (2 * pending.capacity()).min(self.usual_bytes() + FRAME_BYTES);
+            pending.reserve_exact(need.max(doubled) - pending.len());
+        }
+    }
+
+    fn overfull(&self, open: &Open) -> bool {
+        let full = open.raw_len() + self.envelope.suffix.len() > self.limits.bytes;
+        // What is pending becomes at most two more frames.
+        let packed = || open.packed.len() + bound(open.pending.len() + self.envelope.suffix.len()) + 1024;
+        full || self.limits.packed_bytes.is_some_and(|limit| packed() > limit)
+    }
+
+    /// The open batch of `key`, taken out of the list.
+    fn take_open(&mut self, key: GroupKey, time: i64, now: Instant) -> Open {
+        if let Some(at) = self.open.iter().rposition(|open| open.key == key) {
+            let open = self.open.remove(at);
+            if now < open.since + self.limits.age {
+                return open;
+            }
+            self.freeze(open);
+        }
+        if self.open.len() >= OPEN_GROUPS {
+            self.flush_oldest();
+        }
+        self.begin(key, time, now)
+    }
+
+    fn begin(&mut self, key: GroupKey, time: i64, now: Instant) -> Open {
+        let mut pending = std::mem::take(&mut self.spare);
+        pending.extend_from_slice(self.envelope.prefix);
+        Open { key, time, since: now, records: Vec::new(), pending, packed_raw: 0, packed: Vec::new() }
+    }
+
+    fn freeze(&mut self, mut open: Open) {
+        open.pending.extend_from_slice(self.envelope.suffix);
+        let raw_len = open.raw_len();
+        let body = if open.packed.is_empty() {
+            Bytes::copy_from_slice(self.compressor.frame(&open.pending))
+        } else {
+            open.pack(open.pending.len(), &mut self.compressor);
+            open.packed.shrink_to_fit();
+            Bytes::from(open.packed)
+        };
+        open.records.shrink_to_fit();
+        self.ready.push_back(Batch {
+            id: BatchId::of(&open.records),
+            group: open.key,
+            time: open.time,
+            records: open.records,
+            body,
+            raw_len,
+            encoding: self.encoding,
+            envelope: self.envelope,
+        });
+        open.pending.clear();
+        if (self.spare.capacity()..=2 * self.usual_bytes()).contains(&open.pending.capacity()) {
+            self.spare = open.pending;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{Op, Outcome, Reply};
+    use auditship_event::{Body, Edits, Index, Keys, Span, StreamId, Uid};
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    /// Frames a record as its body; groups by hour if told to.
+    struct Plain {
+        limits: Limits,
+        encoding: Encoding,
+        envelope: Envelope,
+    }
+
+    impl Sink for Plain {
+        fn kind(&self) -> &'static str {
+            "plain"
+        }
+        fn limits(&self) -> Limits {
+            self.limits
+        }
+        fn encoding(&self) -> Encoding {
+            self.encoding
+        }
+        fn envelope(&self) -> Envelope {
+            self.envelope
+        }
+        fn group(&self, record: &Record<'_>) -> GroupKey {
+            GroupKey::Hour(record.time)
+        }
+        fn frame(&self, record: &Record<'_>, _: &Context, out: &mut Vec<u8>) {
+            record.body.write(out);
+        }
+        fn request(&self, batch: &Batch) -> Op {
+            Op::Append { bytes: batch.body.clone() }
+        }
+        fn judge(&self, _: &Batch, _: &Reply) -> Outcome {
+            Outcome::Delivered
+        }
+    }
+
+    const ARRAY: Envelope = Envelope { prefix: b"[", separator: b",", suffix: b"]" };
+
+    fn batcher(limits: Limits, encoding: Encoding) -> Batcher {
+        let context = Context::new("c", "n", Keys::derive(b"k", "c").id());
+        Batcher::new(Arc::new(Plain { limits, encoding, envelope: ARRAY }), context, limits)
+    }
+
+    /// Pushes a record of `size` bytes: a JSON string of digits that compress badly.
+    fn push(batcher: &mut Batcher, ticket: u64, size: usize, hour: i64, now: Instant) {
+        let mut line = format!("\"{ticket}.");
+        let mut state = ticket.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        while line.len() + 1 < size {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            line.push(char::from(b'0' + (state >> 33) as u8 % 75).to_ascii_lowercase());
+        }
+        let line = line.replace('\\', "_") + "\"";
+        let none = Edits::new();
+        let record = Record {
+            index: &Index("i".into()),
+            time: hour,
+            uid: Uid([ticket as u8; 16]),
+            span: Span { stream: StreamId(1), start: ticket, end: ticket + 1 },
+            body: Body::redacted(line.as_bytes(), &none),
+        };
+        batcher.push(&record, ticket, now);
+    }
+
+    fn drain(batcher: &mut Batcher) -> Vec<Batch> {
+        std::iter::from_fn(|| batcher.take_ready()).collect()
+    }
+
+    /// The entries stand where they say, and the whole is a JSON array.
+    fn check(batch: &Batch) {
+        let raw = batch.raw().unwrap();
+        let whole: Vec<String> = serde_json::from_slice(&raw).unwrap();
+        assert_eq!(whole.len(), batch.records.len());
+        for (entry, text) in batch.records.iter().zip(whole) {
+            assert_eq!(serde_json::from_slice::<String>(&raw[entry.range()]).unwrap(), text);
+            assert!(text.starts_with(&format!("{}.", entry.ticket)));
+        }
+    }
+
+    fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn limits_hold_and_nothing_is_lost(
+            pushes in prop::collection::vec((3usize..400, 0i64..40, 0u64..30), 1..120),
+            bytes in 64usize..1000,
+            events in 1usize..20,
+            encoding in prop::sample::select(vec![Encoding::None, Encoding::Gzip, Encoding::Zstd]),
+        ) {
+            let age = Duration::from_millis(100);
+            let mut batcher = batcher(Limits { bytes, packed_bytes: None, events, age }, encoding);
+            let (mut at, mut batches) = (now(), Vec::new());
+            for (ticket, (size, hour, millis)) in pushes.iter().enumerate() {
+                at += Duration::from_millis(*millis);
+                push(&mut batcher, ticket as u64, *size, *hour, at);
+                batcher.flush_due(at);
+                prop_assert!(batcher.next_due().is_none_or(|due| due > at && due <= at + age));
+                prop_assert!(batcher.open.len() <= OPEN_GROUPS);
+                batches.extend(drain(&mut batcher));
+            }
+            batcher.flush_all();
+            batches.extend(drain(&mut batcher));
+            prop_assert_eq!(batcher.open_records(), 0);
+            let mut tickets = Vec::new();
+            for batch in &batches {
+                check(batch);
+                prop_assert!(batch.raw_len <= bytes || batch.records.len() == 1);
+                prop_assert!(batch.records.len() <= events);
+                tickets.extend(batch.records.iter().map(|entry| entry.ticket));
+            }
+            tickets.sort_unstable();
+            prop_assert_eq!(tickets, (0..pushes.len() as u64).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn pieces_hold_the_same_bytes(sizes in prop::collection::vec(3usize..200, 2..30)) {
+            let limits = Limits { bytes: 1 << 20, packed_bytes: None, events: 100, age: Duration::from_secs(1) };
+            let mut batcher = batcher(limits, Encoding::Zstd);
+            for (ticket, size) in sizes.iter().enumerate() {
+                push(&mut batcher, ticket as u64, *size, 0, now());
+            }
+            batcher.flush_all();
+            let whole = batcher.take_ready().unwrap();
+            let all: Vec<usize> = (0..sizes.len()).collect();
+            prop_assert_eq!(whole.subset(&all).unwrap().raw().unwrap(), whole.raw().unwrap());
+            prop_assert_eq!(whole.subset(&all).unwrap().id, whole.id);
+            let (left, right) = whole.split().unwrap().unwrap();
+            check(&left);
+            check(&right);
+            let tickets: Vec<_> = left.records.iter().chain(&right.records).map(|entry| entry.ticket).collect();
+            prop_assert_eq!(tickets, (0..sizes.len() as u64).collect::<Vec<_>>());
+            prop_assert_ne!(left.id, whole.id);
+        }
+    }
+
+    #[test]
+    fn large_objects_are_packed_as_they_grow() {
+        for encoding in [Encoding::None, Encoding::Gzip, Encoding::Zstd] {
+            let packed_bytes = Some(2 << 20);
+            let limits =
+                Limits { bytes: 64 << 20, packed_bytes, events: 1_000_000, age: Duration::from_secs(60) };
+            let mut batcher = batcher(limits, encoding);
+            let (start, mut batches) = (now(), Vec::new());
+            for ticket in 0..60u64 {
+                push(&mut batcher, ticket, if ticket == 30 { 1_500_000 } else { 100_000 }, 0, start);
+                batches.extend(drain(&mut batcher));
+                assert!(batcher.open_bytes() < 9 << 20, "{}", batcher.open_bytes());
+            }
+            batcher.flush_all();
+            batches.extend(drain(&mut batcher));
+            assert!(batches.len() > 1);
+            for batch in &batches {
+                assert!(batch.body.len() <= 2 << 20, "{encoding:?} {}", batch.body.len());
+                check(batch);
+            }
+            assert_eq!(batches.iter().map(|batch| batch.records.len()).sum::<usize>(), 60);
+        }
+    }
+
+    #[test]
+    fn equal_records_make_equal_batches() {
+        let limits = Limits { bytes: 1000, packed_bytes: None, events: 3, age: Duration::from_secs(1) };
+        let make = || {
+            let mut batcher = batcher(limits, Encoding::Gzip);
+            (0..3).for_each(|ticket| push(&mut batcher, ticket, 50, 0, now()));
+            batcher.take_ready().unwrap()
+        };
+        assert_eq!((make().id, make().body), (make().id, make().body));
+        assert_eq!(make().id.to_string().len(), 32);
+        assert!(!format!("{:?}", make()).contains("0."), "no content in Debug");
+    }
+
+    #[test]
+    fn the_33rd_group_closes_the_one_not_used_for_longest() {
+        let limits = Limits { bytes: 1000, packed_bytes: None, events: 9, age: Duration::from_secs(1) };
+        let mut batcher = batcher(limits, Encoding::None);
+        for hour in 0..OPEN_GROUPS as i64 {
+            push(&mut batcher, hour as u64, 10, hour, now());
+        }
+        push(&mut batcher, 100, 10, 0, now());
+        assert!(batcher.take_ready().is_none());
+        push(&mut batcher, 101, 10, 99, now());
+        assert_eq!(batcher.take_ready().unwrap().group, GroupKey::Hour(1));
+    }
+}

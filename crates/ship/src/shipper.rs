@@ -1,0 +1,486 @@
+//! The driver: one task for each output, which takes batches and acknowledges every record exactly once.
+//!
+//! It retries without limit, with full jitter, behind a circuit breaker; halves what is too large; narrows a
+//! refusal down to the one bad record, tries that once more with its bodies as strings, and then puts it into
+//! the dead-letter file, durably, before it is acknowledged. It drops nothing: what is not acknowledged when it
+//! ends is still open in the consumer's ledger.
+
+use crate::backoff::{Backoff, Concurrency};
+use crate::batch::Batch;
+use crate::deadletter;
+use crate::pace::{Pace, TooLate, Trouble};
+use crate::sink::{Door, Failure, Op, Outcome, Refusal, Reply, Sink};
+use crate::stats::{Phase, Stats, add, lock};
+use crate::throttle::{Due, Throttle};
+use crate::units::{ByteRate, RequestRate};
+use crossbeam_channel::Sender;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+
+/// Most questions that a sink may ask about one attempt.
+const ASKS: usize = 8;
+
+/// What became of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// The backend has it.
+    Delivered,
+    /// The dead-letter file has it.
+    DeadLettered {
+        /// Why the backend refused it; no content.
+        reason: String,
+    },
+}
+
+/// The acknowledgement of one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The ticket it was pushed with.
+    pub ticket: u64,
+    /// What became of it.
+    pub result: Settled,
+}
+
+/// How an output ships.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Its name, for dead letters and logs.
+    pub output: Arc<str>,
+    /// Waits between tries.
+    pub backoff: Backoff,
+    /// Longest wait between tries while somebody must put something right.
+    pub hold: Duration,
+    /// Most batches under way; begins at two and adapts.
+    pub concurrency: usize,
+    /// Limit of compressed bytes.
+    pub bytes_rate: Option<ByteRate>,
+    /// Limit of requests.
+    pub requests_rate: Option<RequestRate>,
+    /// For commands that must end: how long nothing may succeed before batches are given up, unacknowledged.
+    pub give_up_after: Option<Duration>,
+    /// Where the jitter's randomness begins.
+    pub seed: u64,
+    /// The time of day, for dead letters.
+    pub wall_clock: fn() -> jiff::Timestamp,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            output: "output".into(),
+            backoff: Backoff::default(),
+            hold: Duration::from_secs(30),
+            concurrency: 8,
+            bytes_rate: None,
+            requests_rate: None,
+            give_up_after: None,
+            seed: 0,
+            wall_clock: crate::store::wall_clock,
+        }
+    }
+}
+
+/// Where operations go.
+#[derive(Clone)]
+pub struct Doors {
+    /// The backend; see [`crate::store::open`].
+    pub backend: Arc<dyn Door>,
+    /// The dead-letter file: a [`crate::store::DeadLetters`]. It gets [`Op::Append`] alone.
+    pub dead_letters: Arc<dyn Door>,
+}
+
+/// A running output.
+pub struct Shipper {
+    task: JoinHandle<()>,
+}
+
+impl Shipper {
+    /// Starts an output on a runtime. It ends when `batches` is closed and all is settled (or given up); then
+    /// its end of `acks` is closed. Make `acks` unbounded: what is under way bounds it, and a full one would
+    /// stop the runtime's thread.
+    pub fn spawn(
+        handle: &Handle,
+        sink: Arc<dyn Sink>,
+        doors: Doors,
+        options: Options,
+        batches: mpsc::Receiver<Batch>,
+        acks: Sender<Ack>,
+        stats: Arc<Stats>,
+    ) -> Shipper {
+        // Tokio's clock is read inside a runtime: tests can stop it there.
+        let _entered = handle.enter();
+        let lane = Arc::new(Lane {
+            throttle: Throttle::new(options.bytes_rate, options.requests_rate),
+            concurrency: Mutex::new(Concurrency::new(options.concurrency)),
+            started: Instant::now(),
+            pace: Pace::new(&options, stats.clone(), Instant::now),
+            sink,
+            doors,
+            options,
+            acks,
+            stats,
+        });
+        Shipper { task: handle.spawn(run(lane, batches)) }
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Waits so long for it to end by itself (close its channel first), then drops what is under way, which
+    /// stays unacknowledged. Tells whether it ended by itself.
+    pub async fn drain(mut self, within: Duration) -> bool {
+        match timeout(within, &mut self.task).await {
+            Ok(ended) => ended.is_ok(),
+            Err(_) => {
+                self.task.abort();
+                // It ends at its next await.
+                let _ = self.task.await;
+                false
+            }
+        }
+    }
+
+    /// Waits for it to end by itself. False if it failed.
+    pub async fn join(self) -> bool {
+        self.task.await.is_ok()
+    }
+
+    /// Drops what is under way, which stays unacknowledged.
+    pub fn abort(&self) {
+        self.task.abort();
+    }
+}
+
+async fn run(lane: Arc<Lane>, mut batches: mpsc::Receiver<Batch>) {
+    let mut running = JoinSet::new();
+    let mut open = true;
+    while open || !running.is_empty() {
+        let allowed = lock(&lane.concurrency).allowed();
+        lane.stats.concurrency.store(allowed as u64, Ordering::Relaxed);
+        tokio::select! {
+            Some(done) = running.join_next(), if !running.is_empty() => {
+                if let Err(error) = done && error.is_panic() {
+                    // Its batch is lost to us, so its records stay open. Ending closes the channel of
+                    // acknowledgements, and the consumer begins again from its checkpoint.
+                    tracing::error!(output = &*lane.options.output, "shipping a batch panicked, output stops");
+                    std::panic::resume_unwind(error.into_panic());
+                }
+            }
+            batch = batches.recv(), if open && running.len() < allowed => match batch {
+                Some(batch) => {
+                    lane.pace.begin(running.is_empty());
+                    running.spawn(ship(lane.clone(), batch));
+                }
+                None => open = false,
+            },
+        }
+    }
+}
+
+/// A batch, or a piece of one, still to be settled.
+struct Work {
+    batch: Arc<Batch>,
+    /// Tries in a row that brought nothing; before the next one there is a wait.
+    fruitless: u32,
+}
+
+impl Work {
+    fn now(batch: Batch) -> Work {
+        Work { batch: Arc::new(batch), fruitless: 0 }
+    }
+}
+
+/// The backend has not answered well for so long that so many records are given up.
+struct GaveUp(usize);
+
+impl GaveUp {
+    fn and(self, more: usize) -> GaveUp {
+        GaveUp(self.0 + more)
+    }
+}
+
+/// Counts a batch as under way for as long as it lives.
+struct UnderWay(Arc<Stats>, u64);
+
+impl UnderWay {
+    fn new(stats: &Arc<Stats>, batch: &Batch) -> UnderWay {
+        let bytes = batch.held_bytes() as u64;
+        add(&stats.in_flight_bytes, bytes);
+        add(&stats.in_flight, 1);
+        UnderWay(stats.clone(), bytes)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.in_flight_bytes.fetch_sub(self.1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn ship(lane: Arc<Lane>, batch: Batch) {
+    let _under_way = UnderWay::new(&lane.stats, &batch);
+    let mut stack = vec![Work::now(batch)];
+    while let Some(work) = stack.pop() {
+        match lane.settle(&work).await {
+            // Earlier records first.
+            Ok(pieces) => stack.extend(pieces.into_iter().rev()),
+            Err(GaveUp(records)) => {
+                let left = stack.iter().map(|work| work.batch.records.len()).sum::<usize>();
+                add(&lane.stats.abandoned, (left + records) as u64);
+                return;
+            }
+        }
+    }
+}
+
+/// What all batches of one output share.
+struct Lane {
+    sink: Arc<dyn Sink>,
+    doors: Doors,
+    options: Options,
+    throttle: Throttle,
+    concurrency: Mutex<Concurrency>,
+    started: Instant,
+    pace: Pace,
+    acks: Sender<Ack>,
+    stats: Arc<Stats>,
+}
+
+impl Lane {
+    /// Tries until all records of `work` are acknowledged or part of what is returned.
+    async fn settle(&self, work: &Work) -> Result<Vec<Work>, GaveUp> {
+        let batch = &work.batch;
+        let gave_up = |TooLate| GaveUp(batch.records.len());
+        if work.fruitless > 0 {
+            let wait = self.pace.backoff(work.fruitless);
+            self.pace.pause(wait).await.map_err(gave_up)?;
+        }
+        let op = self.sink.request(batch);
+        let mut tries = work.fruitless;
+        let mut maybe_done = false;
+        loop {
+            self.pace.permit().await.map_err(gave_up)?;
+            add(&self.stats.retries, u64::from(tries > 0));
+            add(&self.stats.ambiguous_retries, u64::from(maybe_done));
+            tries = tries.saturating_add(1);
+            let (outcome, reply) = self.attempt(batch, op.clone()).await;
+            maybe_done = ambiguous(&reply);
+            self.feel(&outcome, &reply);
+            let trouble = match outcome {
+                Outcome::Delivered => {
+                    self.pace.healthy();
+                    self.delivered(batch, |_| true);
+                    return Ok(Vec::new());
+                }
+                Outcome::Partial { retry, reject, reason } => {
+                    match self.partial(work, &retry, &reject, &reason).await? {
+                        Some(pieces) => return Ok(pieces),
+                        None => Trouble::Failing { after: None, reason },
+                    }
+                }
+                Outcome::Split => {
+                    self.pace.healthy();
+                    let alone = Refusal { status: 413, reason: "too large even alone".to_owned() };
+                    return self.narrow(batch, alone).await;
+                }
+                Outcome::Reject(refusal) => {
+                    self.pace.healthy();
+                    return self.narrow(batch, refusal).await;
+                }
+                Outcome::Retry { after, reason } => Trouble::Failing { after, reason },
+                Outcome::Hold { reason } => Trouble::Held { reason },
+                Outcome::Ask(_) => Trouble::Failing {
+                    after: None,
+                    reason: "the backend has not made up its mind".to_owned(),
+                },
+            };
+            let wait = self.pace.trouble(trouble, tries);
+            self.pace.pause(wait).await.map_err(gave_up)?;
+        }
+    }
+
+    /// One try, the sink's questions included.
+    async fn attempt(&self, batch: &Batch, mut op: Op) -> (Outcome, Reply) {
+        let mut asked = 0;
+        loop {
+            let mut due = Due::request(op.len());
+            while let Err(wait) = self.throttle.pass(&mut due, self.started.elapsed()) {
+                sleep(wait).await;
+            }
+            add(&self.stats.requests, 1);
+            add(&self.stats.wire_bytes, op.len() as u64);
+            let reply = self.doors.backend.perform(op).await;
+            match self.sink.judge(batch, &reply) {
+                Outcome::Ask(next) if asked < ASKS => op = next,
+                outcome => return (outcome, reply),
+            }
+            asked += 1;
+        }
+    }
+
+    /// Adapts the concurrency to what was answered.
+    fn feel(&self, outcome: &Outcome, reply: &Reply) {
+        let pushed_back = match (reply, outcome) {
+            (Reply::Http { status: 429 | 503, .. } | Reply::Failed { kind: Failure::Timeout, .. }, _) => true,
+            (_, Outcome::Partial { retry, .. }) => !retry.is_empty(),
+            _ => false,
+        };
+        let mut concurrency = lock(&self.concurrency);
+        if pushed_back {
+            concurrency.pushed_back();
+        } else if matches!(outcome, Outcome::Delivered) {
+            concurrency.succeeded(self.stats.in_flight.load(Ordering::Relaxed) as usize);
+        }
+    }
+
+    /// Settles what a partial answer settles. `None`: it settled nothing.
+    async fn partial(
+        &self,
+        work: &Work,
+        retry: &[usize],
+        reject: &[(usize, Refusal)],
+        reason: &str,
+    ) -> Result<Option<Vec<Work>>, GaveUp> {
+        let batch = &work.batch;
+        let count = batch.records.len();
+        let mut again = vec![false; count];
+        let mut refused = vec![false; count];
+        retry.iter().filter(|at| **at < count).for_each(|at| again[*at] = true);
+        // A record named twice is sent again: that costs a repetition at most.
+        let reject: Vec<_> = reject.iter().filter(|(at, _)| *at < count && !again[*at]).cloned().collect();
+        reject.iter().for_each(|(at, _)| refused[*at] = true);
+        let retry: Vec<usize> = (0..count).filter(|at| again[*at]).collect();
+        if retry.len() == count {
+            return Ok(None);
+        }
+        let stored = count - retry.len() - refused.iter().filter(|refused| **refused).count();
+        self.pace.healthy();
+        self.delivered(batch, |at| !again[at] && !refused[at]);
+        let mut pieces = Vec::new();
+        if !reject.is_empty() {
+            let refused = self.refused(batch, reject).await.map_err(|gave_up| gave_up.and(retry.len()));
+            pieces.extend(refused?.map(Work::now));
+        }
+        if !retry.is_empty() {
+            self.stats.set_phase(Phase::Retrying, Some(reason));
+            let rest = self.rebuild(batch, move |batch| batch.subset(&retry)).await;
+            let fruitless = if stored > 0 { 1 } else { work.fruitless + 1 };
+            pieces.push(Work { batch: Arc::new(rest), fruitless });
+        }
+        Ok(Some(pieces))
+    }
+
+    /// Two halves of a batch that is too large or holds a bad record; a single record is refused.
+    async fn narrow(&self, batch: &Arc<Batch>, refusal: Refusal) -> Result<Vec<Work>, GaveUp> {
+        match self.rebuild(batch, Batch::split).await {
+            Some((left, right)) => {
+                add(&self.stats.splits, 1);
+                Ok(vec![Work::now(left), Work::now(right)])
+            }
+            None => Ok(self.refused(batch, vec![(0, refusal)]).await?.map(Work::now).into_iter().collect()),
+        }
+    }
+
+    /// What can be tried once more with its bodies as strings is returned; the rest goes to the dead letters.
+    async fn refused(
+        &self,
+        batch: &Arc<Batch>,
+        refused: Vec<(usize, Refusal)>,
+    ) -> Result<Option<Batch>, GaveUp> {
+        let which: Vec<usize> =
+            refused.iter().filter(|(_, why)| why.status != 413).map(|(at, _)| *at).collect();
+        let sink = self.sink.clone();
+        let flattened = self.rebuild(batch, move |batch| batch.flattened(&which, &*sink)).await;
+        add(&self.stats.flattened, flattened.batch.as_ref().map_or(0, |batch| batch.records.len() as u64));
+        let dead: Vec<(usize, Refusal)> = refused
+            .into_iter()
+            .filter(|(at, why)| why.status == 413 || flattened.unchanged.contains(at))
+            .collect();
+        if !dead.is_empty() {
+            let flat = flattened.batch.as_ref().map_or(0, |batch| batch.records.len());
+            self.bury(batch, dead).await.map_err(|gave_up| gave_up.and(flat))?;
+        }
+        Ok(flattened.batch)
+    }
+
+    /// Writes dead letters, and acknowledges once they are durable.
+    async fn bury(&self, batch: &Arc<Batch>, dead: Vec<(usize, Refusal)>) -> Result<(), GaveUp> {
+        let (sink, output, time) =
+            (self.sink.clone(), self.options.output.clone(), (self.options.wall_clock)());
+        let refusals = dead.clone();
+        let letters = move |batch: &Batch| -> io::Result<Vec<u8>> {
+            let (raw, mut out) = (batch.raw()?, Vec::new());
+            for (at, refusal) in &refusals {
+                let entry = &batch.records[*at];
+                let framed = &raw[entry.range()];
+                let document = &framed[sink.document_at(framed)..];
+                deadletter::write(&output, time, refusal, entry, document, &mut out);
+            }
+            Ok(out)
+        };
+        let op = Op::Append { bytes: self.rebuild(batch, letters).await.into() };
+        let stuck = self.pace.stuck();
+        loop {
+            match self.doors.dead_letters.perform(op.clone()).await {
+                Reply::Done => break,
+                Reply::Failed { text, .. } => self.pace.turn(Phase::Held, &format!("dead letters: {text}")),
+                other => self.pace.turn(Phase::Held, &format!("dead letters: unexpected reply {other:?}")),
+            }
+            // Full means stop, not drop.
+            let wait = self.pace.hold();
+            self.pace.pause(wait).await.map_err(|TooLate| GaveUp(dead.len()))?;
+        }
+        drop(stuck);
+        self.pace.healthy();
+        add(&self.stats.dead_lettered, dead.len() as u64);
+        for (at, refusal) in dead {
+            self.ack(batch.records[at].ticket, Settled::DeadLettered { reason: refusal.reason });
+        }
+        Ok(())
+    }
+
+    /// Works on a batch's raw bytes, away from the network's threads.
+    async fn rebuild<T: Send + 'static>(
+        &self,
+        batch: &Arc<Batch>,
+        work: impl FnOnce(&Batch) -> io::Result<T> + Send + 'static,
+    ) -> T {
+        let batch = batch.clone();
+        match tokio::task::spawn_blocking(move || work(&batch)).await {
+            Ok(made) => made.expect("a body decompresses: this process made it"),
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime is going away, and this task with it.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn delivered(&self, batch: &Batch, which: impl Fn(usize) -> bool) {
+        let stored =
+            || batch.records.iter().enumerate().filter(|(at, _)| which(*at)).map(|(_, record)| record);
+        self.stats.count_delivered(stored().map(|record| (&record.index, record.len as u64)));
+        stored().for_each(|record| self.ack(record.ticket, Settled::Delivered));
+    }
+
+    fn ack(&self, ticket: u64, result: Settled) {
+        // A consumer that is gone needs no acknowledgement: its checkpoint speaks for it.
+        let _ = self.acks.send(Ack { ticket, result });
+    }
+}
+
+/// Whether the operation may have been carried out although nothing good came back.
+fn ambiguous(reply: &Reply) -> bool {
+    match reply {
+        Reply::Http { status, .. } => *status >= 500,
+        Reply::Failed { kind, .. } => matches!(kind, Failure::Timeout | Failure::Reset | Failure::Answer),
+        Reply::Done | Reply::Exists => false,
+    }
+}

@@ -1,0 +1,157 @@
+//! An archive in a local directory: one compressed NDJSON file a batch, by hour of event time.
+//!
+//! The path is a function of the batch alone, so a repeated batch meets its own file and counts as delivered.
+//! The layout is Hive's (`key=value` directories), which DuckDB, Trino, Athena and Spark read as columns.
+
+use super::{BatchOptions, Built, Invalid, RateLimit, Transport, frame_line, shipping};
+use crate::batch::Batch;
+use crate::compress::Encoding;
+use crate::sink::{Context, GroupKey, Limits, Op, Outcome, Reply, Sink};
+use auditship_event::Record;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+const HOUR_MICROS: i64 = 3_600_000_000;
+
+/// A file is whole in memory until it is written, its records' places included.
+const LIMITS: Limits =
+    Limits { bytes: 128 << 20, packed_bytes: Some(8 << 20), events: 100_000, age: Duration::from_secs(60) };
+
+/// Archives to a local directory.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dir {
+    /// The directory. What is made below it is readable by its owner alone.
+    pub path: PathBuf,
+    /// Compression of the files (zstd).
+    pub compression: Option<Encoding>,
+    /// Size and age of one file.
+    #[serde(default)]
+    pub batch: BatchOptions,
+    /// Limits on what is written.
+    #[serde(default)]
+    pub rate_limit: RateLimit,
+}
+
+struct Archive {
+    cluster: String,
+    node: String,
+    limits: Limits,
+    encoding: Encoding,
+}
+
+impl Dir {
+    pub(super) fn build(&self, context: &Context) -> Result<Built, Invalid> {
+        if self.path.as_os_str().is_empty() {
+            return Err(Invalid::new("path", "must not be empty"));
+        }
+        let sink = Arc::new(Archive {
+            cluster: component(context.cluster()),
+            node: component(context.node()),
+            limits: self.batch.limits(LIMITS)?,
+            encoding: self.compression.unwrap_or(Encoding::Zstd),
+        });
+        // One at a time: a disk has one head to give, and it is etcd's too.
+        let options = shipping(&self.rate_limit, Some(1))?;
+        Ok(Built { sink, transport: Transport::Dir { path: self.path.clone() }, options })
+    }
+}
+
+/// `text` as one component of a path: only `A-Z a-z 0-9 . _ -`, never empty, never beginning with a dot.
+fn component(text: &str) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
+    let name: String = text.chars().take(100).map(safe).collect();
+    match name.chars().next() {
+        None => "_".to_owned(),
+        Some('.') => format!("_{}", &name[1..]),
+        Some(_) => name,
+    }
+}
+
+impl Sink for Archive {
+    fn kind(&self) -> &'static str {
+        "dir"
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn group(&self, record: &Record<'_>) -> GroupKey {
+        GroupKey::Hour(record.time.div_euclid(HOUR_MICROS))
+    }
+
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
+        frame_line(record, context, out);
+    }
+
+    fn request(&self, batch: &Batch) -> Op {
+        let time = jiff::Timestamp::from_microsecond(batch.time).unwrap_or_default();
+        let file = format!(
+            "{}-{}-{}.ndjson{}",
+            time.strftime("%Y%m%dT%H%M%S.%6fZ"),
+            self.node,
+            batch.id,
+            self.encoding.extension()
+        );
+        let hour = time.strftime("date=%Y-%m-%d/hour=%H").to_string();
+        let path = PathBuf::from(format!("cluster={}", self.cluster)).join(hour).join(file);
+        Op::Put { path, bytes: batch.body.clone() }
+    }
+
+    fn judge(&self, _: &Batch, reply: &Reply) -> Outcome {
+        match reply {
+            Reply::Done | Reply::Exists => Outcome::Delivered,
+            // No space included: it comes back when somebody makes room, and until then nothing is lost.
+            other => other.outcome().unwrap_or(Outcome::Hold { reason: "not a store's reply".to_owned() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{batch, build};
+    use super::*;
+    use crate::sink::Failure;
+    use serde_json::json;
+
+    #[test]
+    fn the_path_comes_from_event_time_and_content() {
+        let sink = build("dir", json!({"path": "/x"})).unwrap().sink;
+        let frozen = batch(&sink, &["{\"a\":1}", "{\"a\":2}"]);
+        let Op::Put { path, .. } = sink.request(&frozen) else { panic!("not put") };
+        let id = frozen.id;
+        let want =
+            format!("cluster=prod/date=2026-11-24/hour=02/20261124T023059.123456Z-node-1-{id}.ndjson.zst");
+        assert_eq!(path.to_str(), Some(&*want));
+        assert_eq!(batch(&sink, &["{\"a\":1}", "{\"a\":2}"]).id, id);
+        assert_ne!(batch(&sink, &["{\"a\":2}", "{\"a\":1}"]).id, id);
+    }
+
+    #[test]
+    fn names_cannot_leave_the_directory() {
+        for (name, want) in
+            [("", "_"), ("..", "_."), ("a/../b", "a_.._b"), ("é\0x", "__x"), ("prod-eu1", "prod-eu1")]
+        {
+            assert_eq!(component(name), want);
+        }
+        assert_eq!(component(&"x".repeat(1000)).len(), 100);
+    }
+
+    #[test]
+    fn a_full_disk_loses_nothing() {
+        let sink = build("dir", json!({"path": "/x"})).unwrap().sink;
+        let frozen = batch(&sink, &["{}"]);
+        let reply = |kind| Reply::Failed { kind, text: "no space left".to_owned() };
+        assert!(matches!(sink.judge(&frozen, &reply(Failure::NoSpace)), Outcome::Retry { .. }));
+        assert!(matches!(sink.judge(&frozen, &reply(Failure::Storage)), Outcome::Retry { .. }));
+        assert!(matches!(sink.judge(&frozen, &Reply::Exists), Outcome::Delivered));
+    }
+}

@@ -1,0 +1,362 @@
+//! Elasticsearch and OpenSearch through the bulk API: free of duplicates, judged item by item.
+//!
+//! Source: Elasticsearch reference, "Bulk API" (`POST /_bulk`): an action line and a source line for each
+//! document, a newline at the end, and an answer with one item for each action, in order. `create` with an
+//! `_id` answers 409 where that id is stored already, which is what a repeated delivery wants to hear. Data
+//! streams take only `create`. The error's `reason` may quote the document, so only its `type` is kept.
+
+use super::{
+    Basic, BatchOptions, Built, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, basic, body_headers,
+    sensitive,
+};
+use crate::batch::Batch;
+use crate::compress::Encoding;
+use crate::sink::{Context, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
+use crate::units::{Duration, Endpoint, Secret};
+use auditship_event::{Record, text};
+use http::{HeaderMap, HeaderValue, Method, header};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::io::Write as _;
+use std::sync::Arc;
+
+/// An answer has some 30 bytes an item when all is well, some hundred for each failure.
+const ANSWER_BYTES: usize = 16 << 20;
+
+/// Ships to Elasticsearch or OpenSearch.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Elasticsearch {
+    /// Base URL, such as `https://logs.example:9200`; may hold a path, but no credentials.
+    pub endpoint: Endpoint,
+    /// How to authenticate.
+    pub auth: Option<Auth>,
+    /// Ingest pipeline that every document goes through.
+    pub pipeline: Option<String>,
+    /// Compression of requests (gzip). Elasticsearch takes gzip; recent OpenSearch also zstd.
+    pub compression: Option<Encoding>,
+    /// Size and age of one request.
+    #[serde(default)]
+    pub batch: BatchOptions,
+    /// Limits on what is sent.
+    #[serde(default)]
+    pub rate_limit: RateLimit,
+    /// Longest time for one request (30s).
+    pub timeout: Option<Duration>,
+    /// Most requests at the same time (8); it adapts below that.
+    pub concurrency: Option<u32>,
+    /// How the server's certificate is checked.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// How to authenticate.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// An API key in its encoded form, as Elasticsearch hands it out.
+    ApiKey(Secret),
+    /// User name and password.
+    Basic(Basic),
+    /// A bearer token.
+    Bearer(Secret),
+}
+
+struct Bulk {
+    url: String,
+    headers: HeaderMap,
+    limits: Limits,
+    encoding: Encoding,
+}
+
+impl Elasticsearch {
+    pub(super) fn build(&self, _: &Context) -> Result<Built, Invalid> {
+        let common = HttpCommon {
+            endpoint: &self.endpoint.0,
+            path: "endpoint",
+            rate_limit: &self.rate_limit,
+            timeout: self.timeout,
+            concurrency: self.concurrency,
+            tls: &self.tls,
+        };
+        let (transport, options) = common.check()?;
+        if self.endpoint.0.contains(['?', '#']) {
+            return Err(Invalid::new("endpoint", "must not hold a query"));
+        }
+        let base = self.endpoint.0.trim_end_matches('/');
+        let filter = "errors,items.*.status,items.*.error.type,items.*.error.reason";
+        let mut url = format!("{base}/_bulk?filter_path={filter}");
+        if let Some(pipeline) = &self.pipeline {
+            let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if pipeline.is_empty() || !pipeline.chars().all(safe) {
+                return Err(Invalid::new("pipeline", "may hold only letters, digits, `-`, `_` and `.`"));
+            }
+            url = format!("{url}&pipeline={pipeline}");
+        }
+        let encoding = self.compression.unwrap_or_default();
+        let mut headers = HeaderMap::new();
+        body_headers(&mut headers, "application/x-ndjson", encoding);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(auth) = &self.auth {
+            let value = match auth {
+                Auth::ApiKey(key) => sensitive("auth", &format!("ApiKey {}", key.reveal().trim()))?,
+                Auth::Bearer(token) => sensitive("auth", &format!("Bearer {}", token.reveal().trim()))?,
+                Auth::Basic(pair) => basic("auth", pair)?,
+            };
+            headers.insert(header::AUTHORIZATION, value);
+        }
+        let sink = Arc::new(Bulk { url, headers, limits: self.batch.limits(HTTP_LIMITS)?, encoding });
+        Ok(Built { sink, transport, options })
+    }
+}
+
+impl Sink for Bulk {
+    fn kind(&self) -> &'static str {
+        "elasticsearch"
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"create\":{\"_index\":\"");
+        text::escape_into(record.index.as_str(), out);
+        out.extend_from_slice(b"\",\"_id\":\"");
+        out.extend_from_slice(&record.uid.hex());
+        out.extend_from_slice(b"\"}}\n");
+        let time = jiff::Timestamp::from_microsecond(record.time).unwrap_or_default();
+        let mut members = Vec::with_capacity(256);
+        write!(members, "\"@timestamp\":\"{time:.6}\",").expect("memory takes any bytes");
+        context.write_member(record, WithIndex::No, &mut members);
+        record.body.write_with(&members, out);
+        out.push(b'\n');
+    }
+
+    fn document_at(&self, framed: &[u8]) -> usize {
+        // After the action line.
+        memchr::memchr(b'\n', framed).map_or(0, |at| at + 1)
+    }
+
+    fn request(&self, batch: &Batch) -> Op {
+        Op::Http {
+            method: Method::POST,
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body: batch.body.clone(),
+            answer_bytes: ANSWER_BYTES,
+        }
+    }
+
+    fn judge(&self, batch: &Batch, reply: &Reply) -> Outcome {
+        match (reply.outcome(), reply) {
+            (Some(outcome), _) => outcome,
+            (None, Reply::Http { body, .. }) => match serde_json::from_slice::<Answer>(body) {
+                Ok(answer) if answer.items.len() == batch.records.len() => items(&answer.items),
+                // Something between us and the backend answers, or it is not the backend we think.
+                Ok(_) => nonsense("the answer has not one item for each record"),
+                Err(_) => nonsense("the answer is not a bulk answer"),
+            },
+            (None, _) => nonsense("not an http answer"),
+        }
+    }
+}
+
+fn nonsense(reason: &str) -> Outcome {
+    Outcome::Retry { after: None, reason: reason.to_owned() }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    items: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    #[serde(alias = "index")]
+    create: Created,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    status: u16,
+    error: Option<ItemError>,
+}
+
+#[derive(Deserialize)]
+struct ItemError {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+enum Verdict {
+    Stored,
+    Again,
+    Hold,
+    Refused,
+}
+
+impl Created {
+    fn verdict(&self) -> Verdict {
+        match self.status {
+            200..=299 | 409 => Verdict::Stored,
+            408 | 425 | 429 | 500.. => Verdict::Again,
+            // No permission, no index and no leave to make one, an index under a block: not the record's fault.
+            401 | 403 | 404 | 405 => Verdict::Hold,
+            _ if self.is_configuration() => Verdict::Hold,
+            _ => Verdict::Refused,
+        }
+    }
+
+    /// Refusals that every document would meet.
+    fn is_configuration(&self) -> bool {
+        let Some(error) = &self.error else { return false };
+        let reason = error.reason.as_deref().unwrap_or_default();
+        let missing_pipeline = reason.starts_with("pipeline with id [") && reason.ends_with("does not exist");
+        let no_write_index = reason.starts_with("no write index is defined for alias");
+        matches!(error.kind.as_str(), "index_closed_exception" | "cluster_block_exception")
+            || (error.kind == "illegal_argument_exception" && (missing_pipeline || no_write_index))
+    }
+
+    /// Status and type: the type is one of Elasticsearch's own words, bounded here all the same.
+    fn reason(&self) -> String {
+        let kind = self.error.as_ref().map(|error| error.kind.as_str()).unwrap_or_default();
+        let safe = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        let kind: String = kind.chars().filter(safe).take(64).collect();
+        format!("{} {kind}", self.status).trim_end().to_owned()
+    }
+}
+
+fn items(items: &[Item]) -> Outcome {
+    let (mut retry, mut reject, mut stored, mut held) = (Vec::new(), Vec::new(), 0, 0);
+    let mut reason = String::new();
+    for (at, Item { create }) in items.iter().enumerate() {
+        match create.verdict() {
+            Verdict::Stored => stored += 1,
+            Verdict::Refused => reject.push((at, Refusal { status: create.status, reason: create.reason() })),
+            verdict => {
+                held += usize::from(matches!(verdict, Verdict::Hold));
+                retry.push(at);
+                reason = format!("item {}", create.reason());
+            }
+        }
+    }
+    if stored == items.len() {
+        Outcome::Delivered
+    } else if held == items.len() {
+        Outcome::Hold { reason }
+    } else {
+        Outcome::Partial { retry, reject, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{batch, build, raw};
+    use super::*;
+    use serde_json::json;
+
+    fn bulk() -> Arc<dyn Sink> {
+        let options =
+            json!({"endpoint": "https://es:9200/x/", "pipeline": "audit", "auth": {"api_key": "hunter2\n"}});
+        build("elasticsearch", options).unwrap().sink
+    }
+
+    #[test]
+    fn frames_action_and_source() {
+        let batch = batch(&bulk(), &[r#"{"kind":"Event"}"#]);
+        let uid = batch.records[0].uid;
+        let key = auditship_event::Keys::derive(b"k", "prod").id();
+        assert_eq!(
+            raw(&batch),
+            format!(
+                "{{\"create\":{{\"_index\":\"audit\",\"_id\":\"{uid}\"}}}}\n\
+                 {{\"@timestamp\":\"2026-11-24T02:30:59.123456Z\",\"auditship\":{{\"uid\":\"{uid}\",\
+                 \"cluster\":\"prod\",\"node\":\"node-1\",\"key\":\"{key}\"}}, \"kind\":\"Event\"}}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn the_request_shows_no_secret() {
+        let sink = bulk();
+        let Op::Http { url, headers, .. } = sink.request(&batch(&sink, &["{}"])) else { panic!("not http") };
+        assert!(url.starts_with("https://es:9200/x/_bulk?filter_path="), "{url}");
+        assert!(url.ends_with("&pipeline=audit"));
+        assert_eq!(headers["authorization"], "ApiKey hunter2");
+        assert_eq!(headers["content-encoding"], "gzip");
+        assert!(!format!("{headers:?}").contains("hunter2"));
+    }
+
+    fn judged(body: serde_json::Value) -> String {
+        let sink = bulk();
+        let batch = batch(&sink, &["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"]);
+        let reply = Reply::Http { status: 200, headers: HeaderMap::new(), body: body.to_string().into() };
+        format!("{:?}", sink.judge(&batch, &reply))
+    }
+
+    #[test]
+    fn judges_item_by_item() {
+        let item = |status: u16| json!({"create": {"status": status}});
+        let failed = |status: u16, kind: &str, reason: &str| json!({"create": {"status": status, "error": {"type": kind, "reason": reason}}});
+        let answer = |items: &[serde_json::Value]| json!({"errors": true, "items": items});
+        assert_eq!(judged(answer(&[item(201), item(409), item(200)])), "Delivered");
+        let mixed = [
+            item(201),
+            failed(429, "es_rejected_execution_exception", ""),
+            failed(400, "document_parsing_exception", "SECRET"),
+        ];
+        let told = judged(answer(&mixed));
+        assert_eq!(
+            told,
+            "Partial { retry: [1], reject: [(2, Refusal { status: 400, reason: \"400 document_parsing_exception\" })], \
+             reason: \"item 429 es_rejected_execution_exception\" }"
+        );
+        let missing = failed(400, "illegal_argument_exception", "pipeline with id [x] does not exist");
+        assert!(judged(answer(&[missing.clone(), missing.clone(), missing])).starts_with("Hold"));
+        assert!(judged(answer(&[item(404), item(404), item(404)])).starts_with("Hold"));
+        assert!(
+            judged(answer(&[item(404), item(201), item(404)]))
+                .starts_with("Partial { retry: [0, 2], reject: []")
+        );
+        for nonsense in [
+            answer(&[item(201)]),
+            json!({}),
+            json!("ok"),
+            json!({"errors": false}),
+            json!({"items": [1, 2, 3]}),
+        ] {
+            assert!(judged(nonsense).starts_with("Retry"));
+        }
+    }
+
+    #[test]
+    fn a_refused_record_is_rewritten_with_its_bodies_as_strings() {
+        let sink = bulk();
+        let batch = batch(
+            &sink,
+            &[
+                r#"{"requestObject":{"a":"\"x"},"x":{"requestObject":{}},"responseObject":[1]}"#,
+                r#"{"requestObject":"text"}"#,
+            ],
+        );
+        let flat = batch.flattened(&[0, 1], &*sink).unwrap();
+        assert_eq!(flat.unchanged, [1]);
+        let flat = flat.batch.unwrap();
+        assert_ne!(flat.id, batch.subset(&[0]).unwrap().id);
+        let text = raw(&flat);
+        let (action, source) = text.trim_end().split_once('\n').unwrap();
+        assert!(action.starts_with("{\"create\""));
+        let source: serde_json::Value = serde_json::from_str(source).unwrap();
+        assert_eq!(source["requestObject"], r#"{"a":"\"x"}"#);
+        assert_eq!(source["responseObject"], "[1]");
+        assert_eq!(source["x"], json!({"requestObject": {}}));
+        assert!(flat.flattened(&[0], &*sink).unwrap().batch.is_none());
+    }
+}

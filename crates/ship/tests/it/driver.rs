@@ -1,0 +1,267 @@
+//! The driver in stopped time, against scripted outcomes: every record is acknowledged exactly once.
+
+use crate::batches;
+use auditship_event::Record;
+use auditship_ship::shipper::Doors;
+use auditship_ship::{
+    Ack, Batch, Context, Door, Encoding, Failure, Limits, Op, Options, Outcome, Phase, Refusal, Reply,
+    Settled, Shipper, Sink, Stats,
+};
+use http::HeaderMap;
+use proptest::prelude::*;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+/// One scripted outcome; the numbers pick records.
+#[derive(Clone, Debug)]
+enum Step {
+    Delivered,
+    Partial { retry: u64, reject: u64 },
+    Split,
+    Retry,
+    Hold,
+    Reject,
+    Ask,
+}
+
+/// Judges as scripted, then all is delivered.
+struct Scripted(Mutex<VecDeque<Step>>);
+
+impl Sink for Scripted {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+    fn limits(&self) -> Limits {
+        Limits { bytes: 1 << 20, packed_bytes: None, events: 7, age: Duration::from_secs(1) }
+    }
+    fn encoding(&self) -> Encoding {
+        Encoding::Zstd
+    }
+    fn frame(&self, record: &Record<'_>, _: &Context, out: &mut Vec<u8>) {
+        record.body.write(out);
+        out.push(b'\n');
+    }
+    fn request(&self, batch: &Batch) -> Op {
+        Op::Append { bytes: batch.body.clone() }
+    }
+    fn judge(&self, batch: &Batch, reply: &Reply) -> Outcome {
+        if let Some(outcome) = reply.outcome() {
+            return outcome;
+        }
+        let refusal = Refusal { status: 400, reason: "400 scripted".to_owned() };
+        let picked = |mask: u64| (0..batch.records.len()).filter(move |at| mask >> at & 1 == 1);
+        let reason = "scripted".to_owned();
+        match self.0.lock().unwrap().pop_front() {
+            None | Some(Step::Delivered) => Outcome::Delivered,
+            Some(Step::Partial { retry, reject }) => Outcome::Partial {
+                retry: picked(retry).collect(),
+                reject: picked(reject).map(|at| (at, refusal.clone())).collect(),
+                reason,
+            },
+            Some(Step::Split) => Outcome::Split,
+            Some(Step::Retry) => Outcome::Retry { after: None, reason },
+            Some(Step::Hold) => Outcome::Hold { reason },
+            Some(Step::Reject) => Outcome::Reject(refusal),
+            Some(Step::Ask) => Outcome::Ask(self.request(batch)),
+        }
+    }
+}
+
+/// Gives replies in turn, then `Done`; keeps what it was given and when.
+#[derive(Default)]
+struct Replies {
+    script: Mutex<VecDeque<Reply>>,
+    taken: Mutex<Vec<(Instant, Vec<u8>)>>,
+    hang: bool,
+}
+
+impl Door for Replies {
+    fn perform(&self, op: Op) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+        Box::pin(async move {
+            if self.hang {
+                std::future::pending::<()>().await;
+            }
+            let Op::Append { bytes } = op else { panic!("{op:?}") };
+            self.taken.lock().unwrap().push((Instant::now(), bytes.to_vec()));
+            self.script.lock().unwrap().pop_front().unwrap_or(Reply::Done)
+        })
+    }
+}
+
+struct Run {
+    acks: Vec<Ack>,
+    stats: Arc<Stats>,
+    ended: bool,
+    took: Duration,
+}
+
+/// Ships `count` records in stopped time.
+fn run(steps: Vec<Step>, backend: Arc<Replies>, dead: Arc<dyn Door>, options: Options, count: usize) -> Run {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let sink: Arc<dyn Sink> = Arc::new(Scripted(Mutex::new(steps.into())));
+        let (tx, rx) = tokio::sync::mpsc::channel(100);
+        let (acks, acked) = crossbeam_channel::unbounded();
+        let stats = Arc::new(Stats::new());
+        let doors = Doors { backend, dead_letters: dead };
+        let start = Instant::now();
+        let shipper =
+            Shipper::spawn(&Handle::current(), sink.clone(), doors, options, rx, acks, stats.clone());
+        let lines: Vec<String> =
+            (0..count).map(|n| format!("{{\"n\":{n},\"requestObject\":[{n}]}}")).collect();
+        for batch in batches(&sink, &lines) {
+            tx.send(batch).await.unwrap();
+        }
+        drop(tx);
+        let ended = shipper.drain(Duration::from_secs(3600)).await;
+        Run { acks: acked.try_iter().collect(), stats, ended, took: start.elapsed() }
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        Just(Step::Delivered),
+        (any::<u64>(), any::<u64>()).prop_map(|(retry, reject)| Step::Partial { retry, reject }),
+        Just(Step::Split),
+        Just(Step::Retry),
+        Just(Step::Hold),
+        Just(Step::Reject),
+        Just(Step::Ask),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn every_ticket_is_acknowledged_exactly_once(
+        steps in prop::collection::vec(step(), 0..40),
+        count in 1usize..40,
+        concurrency in 1usize..9,
+        seed in any::<u64>(),
+    ) {
+        let dead = Arc::new(Replies::default());
+        let run = run(steps, Arc::default(), dead.clone(), Options { concurrency, seed, ..Options::default() }, count);
+        prop_assert!(run.ended);
+        let mut tickets: Vec<u64> = run.acks.iter().map(|ack| ack.ticket).collect();
+        tickets.sort_unstable();
+        prop_assert_eq!(tickets, (0..count as u64).collect::<Vec<_>>());
+        let buried: usize = dead.taken.lock().unwrap().iter()
+            .map(|(_, letters)| letters.iter().filter(|byte| **byte == b'\n').count()).sum();
+        let dead_acks = run.acks.iter().filter(|ack| ack.result != Settled::Delivered).count();
+        prop_assert_eq!(buried, dead_acks);
+        prop_assert_eq!(run.stats.dead_lettered.load(Relaxed) as usize, buried);
+        prop_assert_eq!(run.stats.delivered_total().records as usize, count - buried);
+        prop_assert_eq!(run.stats.in_flight_bytes.load(Relaxed), 0);
+        prop_assert_eq!(run.stats.state().phase, Phase::Ok);
+    }
+}
+
+fn failed(kind: Failure) -> Reply {
+    Reply::Failed { kind, text: "no luck".to_owned() }
+}
+
+#[test]
+fn retry_after_is_honoured() {
+    let mut headers = HeaderMap::new();
+    headers.insert("retry-after", "7".parse().unwrap());
+    let reply = Reply::Http { status: 429, headers, body: "".into() };
+    let backend = Arc::new(Replies { script: Mutex::new([reply].into()), ..Replies::default() });
+    let run = run(vec![], backend.clone(), Arc::<Replies>::default(), Options::default(), 1);
+    let taken = backend.taken.lock().unwrap();
+    let waited = taken[1].0 - taken[0].0;
+    assert!((7..8).contains(&waited.as_secs()), "{waited:?}");
+    assert_eq!(run.acks.len(), 1);
+}
+
+#[test]
+fn an_hour_of_failure_costs_little_and_loses_nothing() {
+    // Enough failures for about half an hour at up to a minute each.
+    let script = (0..50).map(|_| failed(Failure::Connect)).collect();
+    let backend = Arc::new(Replies { script: Mutex::new(script), ..Replies::default() });
+    let run = run(vec![], backend.clone(), Arc::<Replies>::default(), Options::default(), 20);
+    assert!(run.ended && run.took > Duration::from_secs(600), "{:?}", run.took);
+    assert_eq!(run.acks.len(), 20);
+    // While the breaker is open the batches share one probe, so nothing is sent in between.
+    assert_eq!(backend.taken.lock().unwrap().len(), 50 + 3);
+    assert_eq!(run.stats.state().last_error.as_deref(), Some("no luck"));
+}
+
+#[test]
+fn rate_limits_hold() {
+    let options = Options { requests_rate: Some("1/s".parse().unwrap()), ..Options::default() };
+    let run = run(vec![], Arc::default(), Arc::<Replies>::default(), options, 7 * 11);
+    assert_eq!(run.acks.len(), 77);
+    assert!((9..12).contains(&run.took.as_secs()), "{:?}", run.took);
+}
+
+#[test]
+fn a_command_gives_up_and_acknowledges_nothing() {
+    for kind in [Failure::Connect, Failure::Tls] {
+        let script = (0..10_000).map(|_| failed(kind)).collect();
+        let backend = Arc::new(Replies { script: Mutex::new(script), ..Replies::default() });
+        let give_up_after = Some(Duration::from_secs(100));
+        let options = Options { give_up_after, ..Options::default() };
+        let run = run(vec![], backend, Arc::<Replies>::default(), options, 30);
+        assert!(run.ended && run.acks.is_empty());
+        assert_eq!(run.stats.abandoned.load(Relaxed), 30);
+        assert!((100..160).contains(&run.took.as_secs()), "{:?}", run.took);
+    }
+}
+
+#[test]
+fn a_full_dead_letter_file_stops_the_output_and_drops_nothing() {
+    let steps = || vec![Step::Partial { retry: 0, reject: 1 }, Step::Partial { retry: 0, reject: 1 }];
+    let full = |times| (0..times).map(|_| failed(Failure::NoSpace)).collect();
+    let dead = Arc::new(Replies { script: Mutex::new(full(10)), ..Replies::default() });
+    let one_lane = Options { concurrency: 1, ..Options::default() };
+    let ended = run(steps(), Arc::default(), dead.clone(), one_lane.clone(), 7);
+    assert!(ended.ended && ended.took > Duration::from_secs(100));
+    assert_eq!(ended.acks.len(), 7);
+    assert_eq!(ended.stats.dead_lettered.load(Relaxed), 1);
+    assert_eq!(ended.stats.state().last_error.as_deref(), Some("dead letters: no luck"));
+
+    let dead = Arc::new(Replies { script: Mutex::new(full(1_000_000)), ..Replies::default() });
+    let stuck = run(steps(), Arc::default(), dead, one_lane, 14);
+    assert!(!stuck.ended);
+    assert_eq!(stuck.stats.state().phase, Phase::Held);
+    assert_eq!(stuck.acks.len(), 6, "the neighbours are delivered, the next batch waits");
+
+    // Of seven four are delivered, two are tried as strings (one of them is refused again), one waits its turn.
+    let dead = Arc::new(Replies { script: Mutex::new(full(1_000_000)), ..Replies::default() });
+    let give_up_after = Some(Duration::from_secs(100));
+    let steps = vec![Step::Partial { retry: 0b10, reject: 0b101 }, Step::Partial { retry: 0, reject: 1 }];
+    let options = Options { give_up_after, concurrency: 1, ..Options::default() };
+    let ended = run(steps, Arc::default(), dead, options, 7);
+    assert!(ended.ended);
+    assert_eq!((ended.acks.len(), ended.stats.abandoned.load(Relaxed)), (5, 2));
+}
+
+#[test]
+fn a_drain_deadline_leaves_the_rest_unacknowledged() {
+    let backend = Arc::new(Replies { hang: true, ..Replies::default() });
+    let run = run(vec![], backend, Arc::<Replies>::default(), Options::default(), 10);
+    assert!(!run.ended && run.acks.is_empty());
+}
+
+#[test]
+fn a_panic_ends_the_output_and_says_so() {
+    /// Breaks an invariant.
+    struct Broken;
+    impl Door for Broken {
+        fn perform(&self, _: Op) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
+            panic!("on purpose")
+        }
+    }
+    let steps = vec![Step::Reject, Step::Reject];
+    let ended = run(steps, Arc::default(), Arc::new(Broken), Options::default(), 1);
+    assert!(!ended.ended && ended.acks.is_empty());
+    assert!(ended.took < Duration::from_secs(60), "it is not waited for");
+}

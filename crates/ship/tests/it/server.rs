@@ -1,0 +1,169 @@
+//! A small HTTP server that stores what it is sent, and misbehaves as told.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use tokio::net::TcpListener;
+
+/// What the server does with one request instead of storing it.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// This status, header and body.
+    Status(u16, &'static str, &'static str),
+    /// Stores it, then closes in the middle of the answer.
+    StoreAndBreak,
+    /// Never answers.
+    Hang,
+}
+
+#[derive(Default)]
+pub(crate) struct Backend {
+    /// What to do first; then everything is stored.
+    script: Mutex<VecDeque<Answer>>,
+    /// How often each uid was stored.
+    pub(crate) stored: Mutex<BTreeMap<String, usize>>,
+    /// The idempotency key and body of every request.
+    pub(crate) requests: Mutex<Vec<(String, Bytes)>>,
+}
+
+/// A record with this inside an object is refused; inside a string it is not.
+pub(crate) const POISON: &str = "{\"poison\"";
+/// A record with this is refused in any form.
+pub(crate) const FATAL: &str = "\"fatal\"";
+
+impl Backend {
+    pub(crate) fn new(script: &[Answer]) -> Arc<Backend> {
+        Arc::new(Backend { script: Mutex::new(script.iter().cloned().collect()), ..Backend::default() })
+    }
+
+    /// Serves until the runtime ends; gives the base URL.
+    pub(crate) async fn serve(self: Arc<Self>, port: u16) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let backend = self.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| backend.clone().answer(request));
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        url
+    }
+
+    async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> io::Result<Response<BoxBody<Bytes, io::Error>>> {
+        let bulk = request.uri().path().ends_with("/_bulk");
+        let header = |name: &str| {
+            request.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
+        let (key, encoding) = (header("idempotency-key"), header("content-encoding"));
+        let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+        self.requests.lock().unwrap().push((key, body.clone()));
+        let answer = self.script.lock().unwrap().pop_front();
+        let whole = |status: u16, text: String| {
+            let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
+            Response::builder().status(status).body(body).map_err(io::Error::other)
+        };
+        match answer {
+            Some(Answer::Hang) => std::future::pending().await,
+            Some(Answer::Status(status, header, text)) => {
+                let mut response = whole(status, text.to_owned())?;
+                if let Some((name, value)) = header.split_once(": ") {
+                    response.headers_mut().insert(name, value.parse().unwrap());
+                }
+                Ok(response)
+            }
+            Some(Answer::StoreAndBreak) => {
+                self.store(bulk, &decoded(&encoding, &body));
+                Response::builder()
+                    .header("content-length", 1000)
+                    .body(Broken(true).boxed())
+                    .map_err(io::Error::other)
+            }
+            None => {
+                let (status, text) = self.store(bulk, &decoded(&encoding, &body));
+                whole(status, text)
+            }
+        }
+    }
+
+    fn store(&self, bulk: bool, text: &str) -> (u16, String) {
+        let refuses = |line: &str| line.contains(POISON) || line.contains(FATAL);
+        let mut stored = self.stored.lock().unwrap();
+        if !bulk {
+            if refuses(text) {
+                return (400, "bad record".to_owned());
+            }
+            for record in records(text) {
+                *stored.entry(record["auditship"]["uid"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+            return (200, String::new());
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let items: Vec<Value> = lines.chunks(2).map(|pair| {
+            let action: Value = serde_json::from_str(pair[0]).unwrap();
+            let _: Value = serde_json::from_str(pair[1]).unwrap();
+            let id = action["create"]["_id"].as_str().unwrap().to_owned();
+            if refuses(pair[1]) {
+                return json!({"create": {"status": 400, "error": {"type": "document_parsing_exception", "reason": pair[1]}}});
+            }
+            let new = !stored.contains_key(&id);
+            *stored.entry(id).or_default() += usize::from(new);
+            json!({"create": {"status": if new { 201 } else { 409 }}})
+        }).collect();
+        (200, json!({"errors": false, "items": items}).to_string())
+    }
+}
+
+fn records(text: &str) -> Vec<Value> {
+    if text.starts_with('[') {
+        return serde_json::from_str(text).unwrap();
+    }
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn decoded(encoding: &str, body: &[u8]) -> String {
+    let mut text = String::new();
+    match encoding {
+        "gzip" => flate2::read::MultiGzDecoder::new(body).read_to_string(&mut text).unwrap(),
+        "zstd" => zstd::stream::read::Decoder::new(body).unwrap().read_to_string(&mut text).unwrap(),
+        _ => std::io::Cursor::new(body).read_to_string(&mut text).unwrap(),
+    };
+    text
+}
+
+/// A body that breaks after its first bytes.
+struct Broken(bool);
+
+impl Body for Broken {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let first = std::mem::take(&mut self.0);
+        Poll::Ready(Some(if first {
+            Ok(Frame::data(Bytes::from_static(b"{\"errors\":false,")))
+        } else {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }))
+    }
+}

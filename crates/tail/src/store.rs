@@ -1,0 +1,409 @@
+//! The state directory: the lock, the log, the master key.
+//!
+//! A door. It owns `state.log` (append-only, records of [`crate::checkpoint`]), `lock` and `key`, all 0600 in a
+//! directory of 0700. What is appended counts at once in memory and reaches the disk with the next
+//! [`Store::sync`]: at the caller's pace, since the disk is etcd's too.
+//!
+//! Invariant: a failed write never loses state. After one, the log on disk is suspect (a failed `fdatasync` may have
+//! dropped pages: Linux `Documentation/filesystems/vfs.rst`, "Handling errors during writeback"), so the whole state
+//! is written anew at the next sync, beside the old log, and renamed over it.
+#![expect(clippy::disallowed_methods, reason = "door: the state directory")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::checkpoint::{self, End, Entry, State};
+
+/// The log is rewritten when it is longer than this and than four times the state.
+const COMPACT_ABOVE: u64 = 1 << 20;
+
+/// The state directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another agent has it.
+    #[error("lock {}: process {pid} is using it", dir.display())]
+    Locked {
+        /// The directory.
+        dir: PathBuf,
+        /// What the lock file says.
+        pid: String,
+    },
+    /// A newer agent wrote it.
+    #[error("read {}: it was written by a newer version (format {version})", path.display())]
+    Newer {
+        /// The log.
+        path: PathBuf,
+        /// Its version.
+        version: u8,
+    },
+    /// The master key is not 32 bytes.
+    #[error("read {}: a key has 32 bytes, this has {length}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Its length.
+        length: u64,
+    },
+    /// The world failed.
+    #[error("{what} {}: {error}", path.display())]
+    Io {
+        /// The verb.
+        what: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// In what condition the log was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// There was none.
+    Fresh,
+    /// Every byte of it was used.
+    Clean,
+    /// A record at its end was never finished (a crash while writing); it was cut off.
+    TornTail {
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// It is damaged. What could be read before the damage is used, the rest is kept in `kept`. Positions may be
+    /// older than they were, or missing: read from the oldest file, never from the end, and say so loudly.
+    Damaged {
+        /// Where the damage begins.
+        at: u64,
+        /// The damaged log.
+        kept: PathBuf,
+    },
+}
+
+/// The state directory, held by this process alone.
+pub struct Store {
+    dir: PathBuf,
+    log: File,
+    /// The length of the log that is known to be good.
+    length: u64,
+    state: State,
+    /// Records that are not on disk yet.
+    queue: Vec<u8>,
+    /// Set when the log on disk cannot be trusted: the next sync writes all of it.
+    suspect: bool,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens or creates the state directory `dir`.
+    pub fn open(dir: &Path) -> Result<(Store, Opened), Error> {
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir))?;
+        let lock = take_lock(dir)?;
+        let path = dir.join("state.log");
+        let existed = path.exists();
+        let mut log = private().open(&path).map_err(io_error("open", &path))?;
+        let mut bytes = Vec::new();
+        log.read_to_end(&mut bytes).map_err(io_error("read", &path))?;
+        let replay = checkpoint::replay(&bytes);
+        let opened = match replay.end {
+            End::Newer(version) => return Err(Error::Newer { path, version }),
+            End::Clean if !existed || bytes.is_empty() => Opened::Fresh,
+            End::Clean => Opened::Clean,
+            End::Torn => Opened::TornTail { bytes: (bytes.len() - replay.good) as u64 },
+            End::Damaged => {
+                let kept = dir.join("state.log.damaged");
+                fs::copy(&path, &kept).map_err(io_error("copy to", &kept))?;
+                Opened::Damaged { at: replay.good as u64, kept }
+            }
+        };
+        let suspect = matches!(opened, Opened::Damaged { .. });
+        let length = replay.good as u64;
+        if opened == Opened::Fresh {
+            sync_dir(dir)?;
+        } else if !suspect && length < bytes.len() as u64 {
+            log.set_len(length).map_err(io_error("cut", &path))?;
+        }
+        let dir = dir.to_owned();
+        let store = Store { dir, log, length, state: replay.state, queue: Vec::new(), suspect, _lock: lock };
+        Ok((store, opened))
+    }
+
+    /// What is known.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Applies `entry` and puts it in line for the disk.
+    pub fn append(&mut self, entry: Entry) {
+        if !self.suspect {
+            checkpoint::encode(&entry, &mut self.queue);
+        }
+        self.state.apply(entry);
+    }
+
+    /// Whether everything appended is on disk.
+    pub fn is_synced(&self) -> bool {
+        self.queue.is_empty() && !self.suspect
+    }
+
+    /// Brings what was appended to the disk. On an error nothing is lost: the state stays in memory (degraded) and
+    /// the next call writes all of it.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        if self.suspect {
+            return self.rewrite();
+        }
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.write_queue() {
+            self.suspect = true;
+            self.queue = Vec::new();
+            return Err(io_error("write", &self.dir.join("state.log"))(error));
+        }
+        self.length += self.queue.len() as u64;
+        self.queue.clear();
+        if self.length > COMPACT_ABOVE && self.length / 4 > self.state.encode().len() as u64 {
+            self.rewrite()?;
+        }
+        Ok(())
+    }
+
+    fn write_queue(&mut self) -> io::Result<()> {
+        self.log.seek(SeekFrom::Start(self.length))?;
+        self.log.write_all(&self.queue)?;
+        self.log.sync_data()
+    }
+
+    /// Writes the state beside the log and renames it over the log.
+    fn rewrite(&mut self) -> Result<(), Error> {
+        self.suspect = true;
+        self.queue.clear();
+        let path = self.dir.join("state.log");
+        let beside = self.dir.join("state.log.new");
+        let bytes = self.state.encode();
+        let written = write_new(&beside, &bytes).and_then(|file| fs::rename(&beside, &path).map(|()| file));
+        let log = match written {
+            Ok(log) => log,
+            Err(error) => {
+                // On a full disk the half-written file would only make it worse.
+                let _ = fs::remove_file(&beside);
+                return Err(io_error("write", &beside)(error));
+            }
+        };
+        self.log = log;
+        self.length = bytes.len() as u64;
+        sync_dir(&self.dir)?;
+        self.suspect = false;
+        Ok(())
+    }
+}
+
+/// The 32 bytes that all keys are derived from: read from `key` in `dir`, or made there.
+pub fn master_key(dir: &Path) -> Result<[u8; 32], Error> {
+    let path = dir.join("key");
+    if !path.exists() {
+        let mut key = [0; 32];
+        let random = Path::new("/dev/urandom");
+        let read = File::open(random).and_then(|mut file| file.read_exact(&mut key));
+        read.map_err(io_error("read", random))?;
+        let beside = dir.join("key.new");
+        write_new(&beside, &key).map_err(io_error("write", &beside))?;
+        // A link never replaces a key that another process made in between.
+        let linked = fs::hard_link(&beside, &path);
+        let _ = fs::remove_file(&beside);
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(io_error("create", &path)(error));
+            }
+            _ => sync_dir(dir)?,
+        }
+    }
+    read_key(&path)
+}
+
+/// The master key in the file `path` (`key_file` in the configuration).
+pub fn read_key(path: &Path) -> Result<[u8; 32], Error> {
+    let bytes = fs::read(path).map_err(io_error("read", path))?;
+    let length = bytes.len() as u64;
+    bytes.try_into().map_err(|_| Error::Key { path: path.to_owned(), length })
+}
+
+fn take_lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join("lock");
+    let mut lock = private().open(&path).map_err(io_error("open", &path))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            let mut pid = String::new();
+            let _ = lock.read_to_string(&mut pid);
+            let pid = pid.trim();
+            let known = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+            let pid = if known { pid.to_owned() } else { "(unknown)".to_owned() };
+            return Err(Error::Locked { dir: dir.to_owned(), pid });
+        }
+        Err(error) => return Err(io_error("lock", &path)(error.into())),
+    }
+    let pid = format!("{}\n", std::process::id());
+    lock.set_len(0)
+        .and_then(|()| lock.write_all(pid.as_bytes()))
+        // The lock is what counts; a full disk must not keep the agent from starting.
+        .or_else(|error| if error.kind() == io::ErrorKind::StorageFull { Ok(()) } else { Err(error) })
+        .map_err(io_error("write", &path))?;
+    Ok(lock)
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = private().truncate(true).open(path)?;
+    // A file left by a crash keeps the mode that it had.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Error> {
+    File::open(dir).and_then(|file| file.sync_all()).map_err(io_error("sync", dir))
+}
+
+fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |error| Error::Io { what, path, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use auditship_event::StreamId;
+
+    use super::*;
+    use crate::checkpoint::Position;
+
+    fn at(offset: u64) -> Entry {
+        let positions = [(StreamId(1), offset)].into();
+        Entry::Position(Position { consumer: "c".into(), positions, ..Position::default() })
+    }
+
+    fn offset(store: &Store) -> Option<u64> {
+        Some(store.state().positions.get("c")?.positions[&StreamId(1)])
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_was_synced_is_there_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("state");
+        let (mut store, opened) = Store::open(&dir).unwrap();
+        assert_eq!(opened, Opened::Fresh);
+        store.append(at(7));
+        store.sync().unwrap();
+        store.append(at(9));
+        drop(store);
+        let (store, opened) = Store::open(&dir).unwrap();
+        assert_eq!((opened, offset(&store)), (Opened::Clean, Some(7)));
+        assert_eq!(mode(&dir), 0o700);
+        assert_eq!((mode(&dir.join("state.log")), mode(&dir.join("lock"))), (0o600, 0o600));
+    }
+
+    #[test]
+    fn a_second_agent_is_told_who_is_first() {
+        let temp = tempfile::tempdir().unwrap();
+        let first = Store::open(temp.path()).unwrap();
+        let Err(error) = Store::open(temp.path()) else { panic!("it opened") };
+        assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+        drop(first);
+        assert!(Store::open(temp.path()).is_ok());
+    }
+
+    #[test]
+    fn a_torn_tail_is_cut_and_a_damage_is_kept() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("state.log");
+        let (mut store, _) = Store::open(temp.path()).unwrap();
+        for offset in 1..4 {
+            store.append(at(offset));
+        }
+        store.sync().unwrap();
+        drop(store);
+        let whole = fs::read(&path).unwrap();
+
+        fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+        let (mut store, opened) = Store::open(temp.path()).unwrap();
+        assert!(matches!(opened, Opened::TornTail { .. }), "{opened:?}");
+        assert_eq!(offset(&store), Some(2));
+        store.append(at(5));
+        store.sync().unwrap();
+        drop(store);
+        assert_eq!(offset(&Store::open(temp.path()).unwrap().0), Some(5));
+
+        let mut damaged = whole.clone();
+        damaged[whole.len() / 2] ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let (mut store, opened) = Store::open(temp.path()).unwrap();
+        assert!(matches!(opened, Opened::Damaged { .. }), "{opened:?}");
+        assert_eq!(offset(&store), Some(1));
+        store.sync().unwrap();
+        drop(store);
+        assert_eq!(Store::open(temp.path()).unwrap().1, Opened::Clean);
+        assert_eq!(fs::read(temp.path().join("state.log.damaged")).unwrap(), damaged);
+    }
+
+    #[test]
+    fn a_failed_write_is_retried_whole() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(temp.path()).unwrap();
+        store.append(at(1));
+        store.sync().unwrap();
+        // A directory in the way makes the rewrite fail; a read-only descriptor makes the append fail.
+        store.log = File::open(temp.path().join("state.log")).unwrap();
+        fs::create_dir(temp.path().join("state.log.new")).unwrap();
+        store.append(at(2));
+        assert!(store.sync().is_err());
+        store.append(at(3));
+        assert!(store.sync().is_err());
+        assert!(!store.is_synced());
+        assert_eq!(offset(&store), Some(3));
+        fs::remove_dir(temp.path().join("state.log.new")).unwrap();
+        store.sync().unwrap();
+        assert!(store.is_synced());
+        drop(store);
+        let (store, opened) = Store::open(temp.path()).unwrap();
+        assert_eq!((opened, offset(&store)), (Opened::Clean, Some(3)));
+    }
+
+    #[test]
+    fn a_long_log_is_compacted() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(temp.path()).unwrap();
+        for offset in 0..40_000 {
+            store.append(at(offset));
+            if offset % 1000 == 0 {
+                store.sync().unwrap();
+            }
+        }
+        store.sync().unwrap();
+        assert!(fs::metadata(temp.path().join("state.log")).unwrap().len() < 2 * COMPACT_ABOVE);
+        drop(store);
+        assert_eq!(offset(&Store::open(temp.path()).unwrap().0), Some(39_999));
+    }
+
+    #[test]
+    fn the_key_is_made_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let key = master_key(temp.path()).unwrap();
+        assert_eq!(master_key(temp.path()).unwrap(), key);
+        assert_eq!(mode(&temp.path().join("key")), 0o600);
+        fs::write(temp.path().join("key"), b"short").unwrap();
+        assert!(master_key(temp.path()).is_err());
+    }
+}

@@ -1,0 +1,11 @@
+//! The crate against real files and simple models.
+#![expect(clippy::disallowed_methods, reason = "tests write real files")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod follow;
+mod ledger;
+mod lines;
+mod model;
+mod model_cri;
+mod once;
+mod world;

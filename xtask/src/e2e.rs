@@ -1,0 +1,310 @@
+//! `cargo xtask e2e`: the agent against a real server.
+//!
+//! What is asked of it: every line is in the server exactly once, after shipping files, and after following a log
+//! that grows and rotates while the agent is killed again and again.
+
+use crate::config::{INDEX, OUTPUT, Setup};
+use crate::corpus::{self, Corpus};
+use crate::opensearch::{self, OpenSearch};
+use crate::{http, ledger, repo};
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::HashSet;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Lines that the growing log gets altogether.
+const GROWN_LINES: usize = 60_000;
+
+/// Lines between two looks at whether to rotate or to kill; also what is written while the agent is dead.
+const CHUNK_LINES: usize = 500;
+
+/// Chunks between two rotations.
+const ROTATE_CHUNKS: usize = 8;
+
+/// Chunks before which the agent is killed, in mid-stream. It stays dead over a rotation.
+const KILL_CHUNKS: [usize; 3] = [23, 55, 87];
+
+const DEAD_CHUNKS: usize = 3;
+
+/// The pace of the writer: about 12,000 lines a second.
+const CHUNK_PAUSE: Duration = Duration::from_millis(40);
+
+/// How long the server may go without a new document before the agent is held to be stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// How long the agent has to drain after SIGTERM.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The server to test against.
+    server: Server,
+    /// Logs to ship, plain or .gz; the logs in testdata/ where none is named.
+    logs: Vec<PathBuf>,
+    /// The agent to test, instead of a release build of this tree.
+    #[arg(long)]
+    binary: Option<PathBuf>,
+    /// Only start the server and see that it takes and counts documents.
+    #[arg(long)]
+    server_only: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Server {
+    /// OpenSearch 2.19; needs Java 17 and Maven
+    Opensearch,
+}
+
+/// What both tests share.
+struct World {
+    agent: PathBuf,
+    server: OpenSearch,
+    folder: tempfile::TempDir,
+}
+
+/// Starts the server and runs the tests.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let Server::Opensearch = args.server;
+    if let Some(reason) = opensearch::missing() {
+        println!("skipped: {reason}");
+        return Ok(());
+    }
+    let folder = tempfile::tempdir().context("make a folder")?;
+    if args.server_only {
+        return server_only(&OpenSearch::start(folder.path())?);
+    }
+    let agent = repo::agent(args.binary.as_deref())?;
+    let server = OpenSearch::start(folder.path())?;
+    println!("OpenSearch is ready at {}", server.addr);
+    server.prepare(INDEX)?;
+    let world = World { agent, server, folder };
+    let logs = if args.logs.is_empty() { corpus::default_paths() } else { args.logs.clone() };
+    ship(&world, &logs).context("ship")?;
+    follow(&world, &logs).context("run")?;
+    Ok(())
+}
+
+/// The harness's own test: the server takes a document, and counts it once.
+fn server_only(server: &OpenSearch) -> Result<()> {
+    server.prepare(INDEX)?;
+    let event = serde_json::json!({"auditID": "a", "requestObject": [{"op": "add"}]});
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        statuses.push(http::request(server.addr, "PUT", &format!("/{INDEX}/_create/1"), Some(&event))?.0);
+    }
+    ensure!(statuses == [201, 409], "the server answered {statuses:?} to the same document twice");
+    let count = server.count(INDEX)?;
+    ensure!(count == 1, "the server counts {count} documents instead of 1");
+    println!("OpenSearch at {} takes documents and counts them", server.addr);
+    Ok(())
+}
+
+/// Every line of the files is in the server exactly once, and the ledger says so.
+fn ship(world: &World, logs: &[PathBuf]) -> Result<()> {
+    let corpus = Corpus::read(logs)?;
+    let mut distinct = HashSet::new();
+    for number in 0..corpus.len() {
+        distinct.insert(hash(corpus.line(number)));
+    }
+    let config = world.configure(&world.folder.path().join("unused.log"), "ship")?;
+    let mut command = Command::new(&world.agent);
+    command.arg("ship").arg("--config").arg(&config).args(logs).arg("--json").stdin(Stdio::null());
+    let printed = repo::output(&mut command)?;
+    let ledger = ledger::read(printed.as_bytes(), OUTPUT)?;
+    let mut stored = 0;
+    for index in world.server.indexes(INDEX)? {
+        let count = world.server.count(&index)?;
+        println!("ship: {index} holds {count} documents");
+        stored += count;
+        world.server.delete(&index)?;
+    }
+    println!("ship: {} lines, {} distinct, ledger {ledger:?}", corpus.len(), distinct.len());
+    ensure!(ledger.read == corpus.len() as u64, "the ledger has read {} lines", ledger.read);
+    ensure!(ledger.delivered == ledger.read, "the ledger has delivered {} lines", ledger.delivered);
+    ensure!(stored == distinct.len() as u64, "the server has {stored} documents");
+    println!("ship: ok, every line is there exactly once");
+    Ok(())
+}
+
+/// Every line of a log that grows and rotates is in the server exactly once, though the agent is killed.
+fn follow(world: &World, logs: &[PathBuf]) -> Result<()> {
+    let folder = world.folder.path().join("log");
+    std::fs::create_dir_all(&folder).context("make the log's folder")?;
+    let mut log = Log::create(&folder, Corpus::read(logs)?)?;
+    let config = world.configure(&log.path, "run")?;
+    let mut agent = Some(Agent::start(&world.agent, &config)?);
+    let mut kills = KILL_CHUNKS.into_iter().peekable();
+    let mut dead_chunks = 0;
+    for chunk in 0..GROWN_LINES / CHUNK_LINES {
+        if kills.next_if_eq(&chunk).is_some()
+            && let Some(running) = agent.take()
+        {
+            println!("run: {} lines written, {} stored: kill", log.written, world.server.count(INDEX)?);
+            running.kill()?;
+            dead_chunks = 0;
+        }
+        log.write(CHUNK_LINES)?;
+        if chunk % ROTATE_CHUNKS == ROTATE_CHUNKS - 1 {
+            log.rotate()?;
+        }
+        std::thread::sleep(CHUNK_PAUSE);
+        if agent.is_none() {
+            dead_chunks += 1;
+            if dead_chunks == DEAD_CHUNKS {
+                agent = Some(Agent::start(&world.agent, &config)?);
+            }
+        }
+    }
+    let mut agent = agent.context("the agent ended the test dead")?;
+    let distinct = log.distinct.len() as u64;
+    let stored = drain(world, &mut agent, distinct)?;
+    agent.stop()?;
+    println!(
+        "run: {} lines in {} files, {distinct} distinct, {stored} stored",
+        log.written,
+        log.rotations + 1
+    );
+    let stored = world.server.count(INDEX)?;
+    ensure!(stored == distinct, "the server has {stored} documents instead of {distinct}");
+    println!("run: ok, every line is there exactly once");
+    Ok(())
+}
+
+/// Waits until the server has as many documents as there should be, or no more come.
+fn drain(world: &World, agent: &mut Agent, wanted: u64) -> Result<u64> {
+    let (mut stored, mut since) = (0, Instant::now());
+    loop {
+        let now = world.server.count(INDEX)?;
+        if now >= wanted {
+            return Ok(now);
+        }
+        if now > stored {
+            (stored, since) = (now, Instant::now());
+        }
+        ensure!(since.elapsed() < STUCK_AFTER, "no new document for {STUCK_AFTER:?}: {now} of {wanted}");
+        if let Some(status) = agent.child.try_wait().context("look after the agent")? {
+            anyhow::bail!("the agent has ended by itself: {status}");
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
+}
+
+impl World {
+    fn configure(&self, log: &Path, name: &str) -> Result<PathBuf> {
+        let state = self.folder.path().join(format!("{name}-state"));
+        std::fs::create_dir_all(&state).context("make the state directory")?;
+        let setup = Setup {
+            endpoint: self.server.addr,
+            log,
+            state: &state,
+            compression: "gzip",
+            admin: http::free_addr()?,
+        };
+        let path = self.folder.path().join(format!("{name}.yaml"));
+        std::fs::write(&path, setup.yaml()).context("write the configuration")?;
+        Ok(path)
+    }
+}
+
+/// A running agent, killed when dropped.
+struct Agent {
+    child: Child,
+}
+
+impl Agent {
+    fn start(binary: &Path, config: &Path) -> Result<Agent> {
+        let mut command = Command::new(binary);
+        command.arg("run").arg("--config").arg(config).stdin(Stdio::null());
+        Ok(Agent { child: command.spawn().context("start the agent")? })
+    }
+
+    /// SIGKILL. An agent that is dead already has failed.
+    fn kill(mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait().context("look after the agent")? {
+            anyhow::bail!("the agent has ended by itself: {status}");
+        }
+        self.child.kill().context("kill the agent")
+    }
+
+    /// SIGTERM: it drains, saves and leaves with 0.
+    fn stop(mut self) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("end the agent")?;
+        let start = Instant::now();
+        while start.elapsed() < STOP_LIMIT {
+            if let Some(status) = self.child.try_wait().context("wait for the agent")? {
+                ensure!(status.success(), "the agent ended with {status}");
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        anyhow::bail!("the agent does not end within {STOP_LIMIT:?} of SIGTERM")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A log as the API server writes it: it grows, is renamed, and a new one takes its name.
+struct Log {
+    folder: PathBuf,
+    path: PathBuf,
+    file: File,
+    corpus: Corpus,
+    written: usize,
+    rotations: u32,
+    distinct: HashSet<u64>,
+}
+
+impl Log {
+    fn create(folder: &Path, corpus: Corpus) -> Result<Log> {
+        let path = folder.join("audit.log");
+        let file = File::create(&path).context("create the log")?;
+        let folder = folder.to_owned();
+        Ok(Log { folder, path, file, corpus, written: 0, rotations: 0, distinct: HashSet::new() })
+    }
+
+    /// Appends lines, each of which was never written before.
+    fn write(&mut self, lines: usize) -> Result<()> {
+        for _ in 0..lines {
+            let number = self.written % self.corpus.len();
+            if number == 0 {
+                // Copy 0 is the corpus itself, which `ship` has shipped.
+                self.corpus.become_copy(1 + (self.written / self.corpus.len()) as u32);
+            }
+            let line = self.corpus.line(number);
+            self.distinct.insert(hash(line));
+            // One write a line, as the API server does.
+            self.file.write_all(line).context("write to the log")?;
+            self.written += 1;
+        }
+        Ok(())
+    }
+
+    /// As lumberjack rotates: rename to a name with the time, then create anew.
+    fn rotate(&mut self) -> Result<()> {
+        let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S.%3f").to_string();
+        let backup = self.folder.join(format!("audit-{time}.log"));
+        std::fs::rename(&self.path, &backup).context("rename the log")?;
+        self.file = File::create(&self.path).context("create the new log")?;
+        self.rotations += 1;
+        Ok(())
+    }
+}
+
+/// Enough to tell some ten thousand lines apart.
+fn hash(line: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    line.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,63 @@
+//! `cargo xtask test`: exactly what CI runs.
+
+use crate::{repo, tidy};
+use anyhow::{Context, Result};
+use std::path::PathBuf;
+use std::time::Instant;
+
+type Step = (&'static str, fn() -> Result<()>);
+
+const STEPS: &[Step] = &[
+    ("format", || cargo(&["fmt", "--all", "--check"])),
+    ("lint", || cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
+    ("tidy", tidy::run),
+    // Doc tests are part of this: no target is named.
+    ("test", || cargo(&["test", "--workspace", "--no-fail-fast"])),
+    ("examples", examples),
+];
+
+/// Runs every step in its order and stops at the first that fails.
+pub(crate) fn run() -> Result<()> {
+    for (number, (name, step)) in STEPS.iter().enumerate() {
+        println!("\n== {}/{} {name}", number + 1, STEPS.len());
+        let start = Instant::now();
+        step().with_context(|| format!("step {name}"))?;
+        println!("== {name}: ok, {:.1} s", start.elapsed().as_secs_f64());
+    }
+    println!("\nall {} steps passed", STEPS.len());
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    repo::run(repo::cargo().args(arguments))
+}
+
+/// Every configuration in `examples/` must be one that the agent takes.
+fn examples() -> Result<()> {
+    let examples = example_files()?;
+    if examples.is_empty() {
+        println!("no examples");
+        return Ok(());
+    }
+    cargo(&["build", "--quiet", "--package", "auditship"])?;
+    for example in examples {
+        println!("check {}", example.display());
+        let run = ["run", "--quiet", "--package", "auditship", "--", "check", "--config"];
+        repo::run(repo::cargo().args(run).arg(&example))?;
+    }
+    Ok(())
+}
+
+/// The example configurations, relative to the root, sorted.
+fn example_files() -> Result<Vec<PathBuf>> {
+    let Ok(folder) = std::fs::read_dir(repo::root().join("examples")) else { return Ok(Vec::new()) };
+    let mut files = Vec::new();
+    for entry in folder {
+        let name = PathBuf::from(entry.context("list examples")?.file_name());
+        if name.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(PathBuf::from("examples").join(name));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
