@@ -133,7 +133,7 @@ impl Agent {
             pipeline,
             source,
             world,
-            batches: running.batches,
+            batches: Some(running.batches),
             acks: running.acks,
             stats: running.stats,
             budget: budget.clone(),

@@ -98,8 +98,8 @@ pub struct Consumer<S, W> {
     pub source: S,
     /// The rest of the world.
     pub world: W,
-    /// To the shipper.
-    pub batches: mpsc::Sender<Batch>,
+    /// To the shipper; closed once nothing more will come.
+    pub batches: Option<mpsc::Sender<Batch>>,
     /// From the shipper.
     pub acks: Receiver<Ack>,
     /// The shipper's figures.
@@ -143,8 +143,12 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
                 turn.ticked = now;
                 self.publish(Last::No);
             }
-            if self.stop.now.load(Ordering::Relaxed) || turn.disconnected {
+            if self.stop.now.load(Ordering::Relaxed) {
                 break End::Stopped;
+            }
+            if turn.disconnected {
+                let done = turn.ended && self.pipeline.ledger.open_lines() == 0;
+                break if done { End::Done } else { End::Stopped };
             }
             if self.stop.drain.load(Ordering::Relaxed) && turn.drained_since.is_none() {
                 turn.drained_since = Some(now);
@@ -160,6 +164,10 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
             if closing {
                 if self.pipeline.ledger.open_lines() == 0 {
                     break if turn.ended { End::Done } else { End::Stopped };
+                }
+                if turn.pending.is_none() && self.pipeline.batcher.open_records() == 0 {
+                    // Tells the shipper that this is all: it ends when it has settled it or given it up.
+                    self.batches = None;
                 }
                 if turn.drained_since.is_some_and(|since| now.duration_since(since) >= self.deadline) {
                     break End::Stopped;
@@ -214,13 +222,14 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
                     None => return,
                 },
             };
-            match self.batches.try_send(batch) {
-                Ok(()) => {}
-                Err(mpsc::error::TrySendError::Full(batch)) => {
+            let sent = self.batches.as_ref().map(|batches| batches.try_send(batch));
+            match sent {
+                Some(Ok(())) => {}
+                Some(Err(mpsc::error::TrySendError::Full(batch))) => {
                     turn.pending = Some(batch);
                     return;
                 }
-                Err(mpsc::error::TrySendError::Closed(_)) => {
+                Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
                     turn.disconnected = true;
                     return;
                 }

@@ -59,7 +59,7 @@ impl<'r> LineEditor<'r> {
 
     fn find(&mut self, line: &Line<'_>) {
         self.redactor.begin(&mut self.scratch);
-        if let Some(cut) = line.cut {
+        if let (Some(cut), None) = (line.cut, line.skip) {
             let broken = Broken { head: line.bytes, tail: cut.tail, reason: cut.reason };
             self.stub(line, &broken, 0..line.bytes.len());
             return;
@@ -97,7 +97,7 @@ mod tests {
         let redactor = Redactor::new(&Default::default(), Keys::derive(b"k", "c")).unwrap();
         let mut editor = LineEditor::new(&redactor);
         let span = Span { stream: StreamId(0), start: 0, end: line.len() as u64 };
-        let line = Line { span, carried: None, bytes: line.as_bytes(), cut: None };
+        let line = Line { span, carried: None, bytes: line.as_bytes(), skip: None, cut: None };
         let mut pieces = Pieces::default();
         pieces.list.push(auditship_tail::Piece {
             prefix: 0..0,

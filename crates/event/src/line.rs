@@ -12,6 +12,8 @@ pub struct Line<'a> {
     pub carried: Option<Span>,
     /// The bytes. When `cut` is set: only the head of the line.
     pub bytes: &'a [u8],
+    /// Set where the source knows that it is no audit event (it stood on standard error): the word that counts it.
+    pub skip: Option<&'static str>,
     /// Set when the line is incomplete in memory: longer than the limit, or its end is missing.
     pub cut: Option<Cut<'a>>,
 }

@@ -47,6 +47,10 @@ const TRIES: usize = 16;
 
 /// Appends the parts of `line` to `out`, in order. Every line gives at least one part.
 pub fn parts<'a>(line: &Line<'a>, out: &mut Vec<Part<'a>>) {
+    if let Some(reason) = line.skip {
+        out.push(Part::Skipped { raw: line.bytes, reason });
+        return;
+    }
     if let Some(cut) = line.cut {
         out.push(Part::Broken(Broken { head: line.bytes, tail: cut.tail, reason: cut.reason }));
         return;
@@ -172,7 +176,7 @@ mod tests {
     fn told(line: &str) -> Vec<String> {
         let span = Span { stream: StreamId(1), start: 0, end: line.len() as u64 };
         let mut out = Vec::new();
-        parts(&Line { span, carried: None, bytes: line.as_bytes(), cut: None }, &mut out);
+        parts(&Line { span, carried: None, bytes: line.as_bytes(), skip: None, cut: None }, &mut out);
         out.iter()
             .map(|part| match part {
                 Part::Event(event) => format!("event {}", event.audit_id()),

@@ -110,6 +110,8 @@ struct Out {
     place: Place,
     span: Span,
     carried: Option<Span>,
+    /// The container runtime says that it stood on standard error, where no audit event ever does.
+    stderr: bool,
     reason: &'static str,
 }
 
@@ -374,7 +376,8 @@ impl Splitter {
             self.single.push(&self.buffer[prefix], 0..to - from - content_at, terminator);
             Place::Buffer(from + content_at..to)
         };
-        Some(Out { place, span, carried: None, reason: "too_long" })
+        let stderr = record.is_some_and(|record| record.tag == Tag::Stderr);
+        Some(Out { place, span, carried: None, stderr, reason: "too_long" })
     }
 
     /// Appends one record to the run of its tag.
@@ -405,7 +408,8 @@ impl Splitter {
         let carried = if run.carried && !others { self.carry.take() } else { None };
         (run.open, run.carried, run.spent) = (false, false, true);
         let span = self.claim(end);
-        Out { place: Place::Run(index), span, carried, reason }
+        let stderr = index == Tag::Stderr.index();
+        Out { place: Place::Run(index), span, carried, stderr, reason }
     }
 
     /// The span of a line that is complete with byte `end`.
@@ -419,7 +423,7 @@ impl Splitter {
     }
 
     fn show(&self, out: Out) -> (Line<'_>, &Pieces) {
-        let Out { place, span, carried, reason } = out;
+        let Out { place, span, carried, stderr, reason } = out;
         let (bytes, tail, cut, pieces) = match place {
             Place::Buffer(range) => (&self.buffer[range], &b""[..], false, &self.single),
             Place::Long(at) => (&self.long.bytes[at..], self.long.tail(self.limit), true, &self.single),
@@ -436,6 +440,7 @@ impl Splitter {
         };
         // An unfinished line has no end, so what would be its tail is only more of its middle.
         let cut = cut.then_some(Cut { tail: if reason == "unfinished" { b"" } else { tail }, reason });
-        (Line { span, carried, bytes, cut }, pieces)
+        let skip = stderr.then_some("stderr");
+        (Line { span, carried, bytes, skip, cut }, pieces)
     }
 }

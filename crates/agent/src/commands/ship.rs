@@ -127,7 +127,7 @@ impl Shipping {
                 pipeline: Pipeline::new(plan.clone(), output.clone(), Ledger::default()),
                 source,
                 world: Given { progress, _stdin: stdin },
-                batches: running.batches,
+                batches: Some(running.batches),
                 acks: running.acks,
                 stats: running.stats,
                 budget: budget.clone(),
