@@ -19,7 +19,8 @@ pub(crate) fn read(printed: &[u8], output: &str) -> Result<Ledger> {
     let figure = |value: &Value| {
         value.as_u64().with_context(|| format!("the ledger says nothing of the output {output}"))
     };
-    let ledger = Ledger { read: figure(&account["read"]["lines"])?, delivered: figure(&account["delivered"])? };
+    let ledger =
+        Ledger { read: figure(&account["read"]["lines"])?, delivered: figure(&account["delivered"])? };
     ensure!(ledger.delivered <= ledger.read, "more was delivered than read: {ledger:?}");
     Ok(ledger)
 }

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "starts the threads that live by the clock and the files")]
 
 use crate::consumer::{Budget, Consumer, End, Last, Stop, World};
+use crate::inflight::{self, InFlight};
 use crate::outputs;
 use crate::pipeline::{Kept, Pipeline};
 use crate::plan::{OutputPlan, Plan};
@@ -122,13 +123,20 @@ impl Agent {
             output: output.clone(),
             store: self.store.clone(),
             catalogue: self.catalogue.clone(),
-            status: self.status.clone(),
             saved: None,
             saved_at: Instant::now(),
             frozen: Vec::new(),
             kept: Keeper::open(&plan.state_dir.join("failed-closed")),
+            in_flight: InFlight::begin(inflight::path(&plan.state_dir, &output.name), &source.positions()),
         };
         pipeline.skip_stored(world.recover());
+        pipeline.poison = world.in_flight.poison();
+        if world.in_flight.is_careful() {
+            warn!(
+                output = output.name,
+                "the last runs ended uncleanly at the same place: going on carefully"
+            );
+        }
         let consumer = Consumer {
             pipeline,
             source,
@@ -231,12 +239,12 @@ struct Follow {
     output: OutputPlan,
     store: SharedStore,
     catalogue: Arc<Catalogue>,
-    status: Arc<Status>,
     saved: Option<BTreeMap<StreamId, u64>>,
     saved_at: Instant,
     /// Objects written down and not known to be behind the position yet.
     frozen: Vec<(String, Vec<Span>)>,
     kept: Keeper,
+    in_flight: InFlight,
 }
 
 impl Follow {
@@ -277,11 +285,18 @@ impl Follow {
 }
 
 impl World<Follower> for Follow {
+    fn touch(&mut self, line: Option<Span>) {
+        self.in_flight.touch(line);
+    }
+
     fn wait(&mut self, source: &Follower, timeout: Duration) {
         source.wait(timeout);
     }
 
     fn save(&mut self, source: &mut Follower, pipeline: &mut Pipeline, last: Last) {
+        if last == Last::Yes {
+            self.in_flight.end();
+        }
         let now = Instant::now();
         if last == Last::No && now.duration_since(self.saved_at) < SAVE_EVERY {
             return;
@@ -324,10 +339,8 @@ impl World<Follower> for Follow {
             spans: spans.clone(),
         }));
         // On the disk before the object can be. Where the disk refuses, shipping goes on: a stop before it can
-        // write again would repeat this object, no more.
-        if let Err(error) = store.sync() {
-            self.status.set_degraded("state", Some(format!("{error:#}")));
-        }
+        // write again would repeat this object, no more. The agent's tick tries again, and says what is wrong.
+        let _ = store.sync();
         drop(store);
         self.frozen.push((batch_id, spans));
     }

@@ -7,6 +7,7 @@
 
 use crate::pipeline::{Kept, Now, Pipeline};
 use crate::status::Status;
+use auditship_event::Span;
 use auditship_ship::{Ack, Batch, Stats};
 use auditship_tail::source::{Lost, Progress, Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -58,6 +59,8 @@ pub struct Stop {
 
 /// What a consumer that reads from an `S` needs of its surroundings; `run` and `ship` differ here alone.
 pub trait World<S>: Send {
+    /// A line is about to be touched; `None`: for now there is none.
+    fn touch(&mut self, line: Option<Span>);
     /// Waits for news from the source, at most for `timeout`.
     fn wait(&mut self, source: &S, timeout: Duration);
     /// Saves the position that may be saved. Called a few times a second and at the end.
@@ -195,8 +198,13 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
     fn read(&mut self) -> Result<Progress, auditship_tail::source::Error> {
         let micros = jiff::Timestamp::now().as_microsecond();
         let now = Now { instant: Instant::now(), micros };
-        let Consumer { pipeline, source, .. } = self;
-        let progress = source.read(&mut |line| pipeline.line(&line, now))?;
+        let Consumer { pipeline, source, world, .. } = self;
+        let read = source.read(&mut |line| {
+            world.touch(Some(line.span));
+            pipeline.line(&line, now);
+        });
+        world.touch(None);
+        let progress = read?;
         for lost in self.source.lost() {
             self.pipeline.ledger.lost(lost.reason, lost.span);
             self.world.lost(&lost);
@@ -222,14 +230,14 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
                     None => return,
                 },
             };
-            let sent = self.batches.as_ref().map(|batches| batches.try_send(batch));
-            match sent {
-                Some(Ok(())) => {}
-                Some(Err(mpsc::error::TrySendError::Full(batch))) => {
+            let Some(batches) = &self.batches else { return };
+            match batches.try_send(batch) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(batch)) => {
                     turn.pending = Some(batch);
                     return;
                 }
-                Some(Err(mpsc::error::TrySendError::Closed(_))) | None => {
+                Err(mpsc::error::TrySendError::Closed(_)) => {
                     turn.disconnected = true;
                     return;
                 }

@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod exit;
+pub mod inflight;
 pub mod lines;
 pub mod metrics;
 pub mod outputs;

@@ -66,9 +66,16 @@ impl<'r> LineEditor<'r> {
         }
         let mut all = Vec::new();
         parts(line, &mut all);
+        let torn = all.iter().any(|part| matches!(part, Part::Broken(_)));
         for part in &all {
             let base = |raw: &[u8]| raw.as_ptr().addr() - line.bytes.as_ptr().addr();
             match part {
+                // Beside a fragment, an object that is no event is a fragment too: of a torn event's body.
+                Part::Skipped { raw, .. } if torn => {
+                    let from = base(raw);
+                    let broken = Broken { head: raw, tail: b"", reason: "torn" };
+                    self.stub(line, &broken, from..from + raw.len());
+                }
                 Part::Event(event) => self.redactor.event(event, base(event.raw()), &mut self.scratch),
                 Part::Skipped { raw, .. } => match auditship_event::Event::parse(raw) {
                     Ok(json) => self.redactor.event(&json, base(raw), &mut self.scratch),
@@ -141,5 +148,7 @@ mod tests {
             "{got}"
         );
         assert!(!redacted(r#"cmV0"}},"stage":"x"}"#).contains("cmV0"));
+        // A fragment that happens to begin with a whole object.
+        assert!(!redacted(r#"{"k":"cmV0"},"type":"Opaque"}}"#).contains("cmV0"));
     }
 }

@@ -11,7 +11,7 @@
 use crate::plan::{OutputPlan, Plan};
 use crate::report::{Account, IndexAmount};
 use auditship_event::{Broken, Event, Index, Line, Part, Record, Span, parts};
-use auditship_redact::{Scratch, filter::Decision};
+use auditship_redact::{Looked, Scratch, filter::Decision};
 use auditship_route::{Routed, Verdict};
 use auditship_rule::Facts;
 use auditship_ship::{Ack, Batch, Batcher, Settled, Stats};
@@ -57,6 +57,8 @@ pub struct Pipeline {
     failed_closed: BTreeMap<&'static str, u64>,
     /// Spans that an object stored before the last stop holds already, sorted.
     stored: Vec<Span>,
+    /// Lines that were under way when the process died, again and again: they are not looked into any more.
+    pub poison: Vec<Span>,
     /// Lines to keep on the node, where this consumer is the one that does.
     pub kept: Option<Vec<Kept>>,
 }
@@ -83,6 +85,7 @@ impl Pipeline {
             thin_classes,
             failed_closed: BTreeMap::new(),
             stored: Vec::new(),
+            poison: Vec::new(),
             kept: None,
         }
     }
@@ -104,19 +107,24 @@ impl Pipeline {
             self.ledger.settle(line.span, line.carried, Class::Delivered);
             return;
         }
+        if self.usual(line, now) {
+            return;
+        }
         let mut found = Vec::new();
         let decided = catch_unwind(AssertUnwindSafe(|| {
-            parts(line, &mut found);
+            if self.poison.contains(&line.span) {
+                // Not even its beginning is looked at.
+                found.push(Part::Broken(Broken { head: b"", tail: b"", reason: "in_flight" }));
+            } else {
+                parts(line, &mut found);
+            }
             self.decide(&found, line.span)
         }));
-        let class = match decided {
-            Ok(class) => class,
-            Err(_) => {
-                found = vec![Part::Broken(Broken { head: line.bytes, tail: b"", reason: "panic" })];
-                self.deliveries.clear();
-                self.decide(&found, line.span)
-            }
-        };
+        let class = decided.unwrap_or_else(|_| {
+            found = vec![Part::Broken(Broken { head: line.bytes, tail: b"", reason: "panic" })];
+            self.deliveries.clear();
+            self.decide(&found, line.span)
+        });
         self.keep(line, &found);
         if self.deliveries.is_empty() {
             self.ledger.settle(line.span, line.carried, class);
@@ -128,6 +136,57 @@ impl Pipeline {
             self.deliver(&found[part], &index, ticket, line.span, now);
         }
         self.deliveries = deliveries;
+    }
+
+    /// The usual line, one audit event and nothing else, parsed and looked through in one pass. False: it is not
+    /// that, and nothing has happened.
+    fn usual(&mut self, line: &Line<'_>, now: Now) -> bool {
+        if line.cut.is_some() || line.skip.is_some() || !self.poison.is_empty() {
+            return false;
+        }
+        let looked = catch_unwind(AssertUnwindSafe(|| {
+            let looked = self.plan.redactor.look(line.bytes, &mut self.scratch)?;
+            let class = self.decide_event(0, &looked.event);
+            Some((looked, class))
+        }));
+        let (looked, class) = match looked {
+            Ok(Some(found)) => found,
+            Ok(None) => return false,
+            Err(_) => {
+                self.deliveries.clear();
+                return false;
+            }
+        };
+        if let Some(class) = class {
+            self.ledger.settle(line.span, line.carried, class);
+        } else {
+            let ticket = self.ledger.open(line.span, line.carried, self.deliveries.len() as u32);
+            self.deliver_event(&looked, ticket, line.span, now);
+        }
+        self.plan.redactor.forget(looked, &mut self.scratch);
+        true
+    }
+
+    /// Redacts one event and puts its records into batches.
+    fn deliver_event(&mut self, looked: &Looked<'_>, ticket: u64, span: Span, now: Now) {
+        let Pipeline { plan, scratch, batcher, failed_closed, deliveries, .. } = self;
+        let event = &looked.event;
+        let uid = plan.keys.uid(event.raw());
+        let time = event.time().unwrap_or(now.micros);
+        if let Ok(body) = plan.redactor.body_of(looked, scratch) {
+            for (_, index) in deliveries.drain(..) {
+                let record = Record { index: &index, time, uid, span, body };
+                batcher.push(&record, ticket, now.instant);
+            }
+            return;
+        }
+        let broken = Broken { head: event.raw(), tail: b"", reason: "panic" };
+        *failed_closed.entry(broken.reason).or_default() += 1;
+        let body = plan.redactor.stub(&broken, span, scratch);
+        for (_, index) in deliveries.drain(..) {
+            let record = Record { index: &index, time: now.micros, uid, span, body };
+            batcher.push(&record, ticket, now.instant);
+        }
     }
 
     /// Decides every part; fills `deliveries`, and returns the class of the line if there are none.

@@ -88,7 +88,7 @@ impl Plan {
             let Some(id) = router.output(name) else { continue };
             outputs.push(OutputPlan::compile(name, output, id, &context, &filter, located)?);
         }
-        let max_line = config.inputs.values().map(|input| max_line_of(input)).max();
+        let max_line = config.inputs.values().map(max_line_of).max();
         Ok(Plan {
             context,
             keys,

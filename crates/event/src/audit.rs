@@ -73,8 +73,9 @@ impl std::fmt::Debug for Event<'_> {
 /// A string's or value's place; `start == 0` means absent (nothing inside an object stands at offset 0).
 #[derive(Clone, Copy, Default)]
 struct Slot {
-    start: usize,
-    end: usize,
+    // `u32`: lines are far below 4 GiB ([`Event::parse`] refuses longer ones), and events are moved about.
+    start: u32,
+    end: u32,
     escaped: bool,
 }
 
@@ -232,7 +233,7 @@ impl Notes<'_> {
             _ => None,
         };
         if let Some(slot) = slot {
-            *slot = Slot { start, end, escaped };
+            *slot = Slot { start: start as u32, end: end as u32, escaped };
         }
     }
 
@@ -286,7 +287,7 @@ impl Visitor for Notes<'_> {
         if depth == 1 || depth == 2 {
             let slot = if depth == 1 { self.top_slot() } else { self.sub_slot() };
             if let Some(slot) = slot {
-                slot.end = at + 1;
+                slot.end = at as u32 + 1;
             }
         }
     }
@@ -333,8 +334,22 @@ impl<'a> Event<'a> {
     /// # Errors
     /// As [`Event::parse`].
     pub fn parse_first(raw: &'a [u8]) -> Result<(Event<'a>, &'a [u8]), Malformed> {
+        Event::parse_first_with(raw, &mut scan::Ignore)
+    }
+
+    /// As [`Event::parse_first`], with another visitor on the same pass.
+    ///
+    /// # Errors
+    /// As [`Event::parse`].
+    pub fn parse_first_with<V: Visitor>(
+        raw: &'a [u8],
+        other: &mut V,
+    ) -> Result<(Event<'a>, &'a [u8]), Malformed> {
+        if raw.len() > u32::MAX as usize {
+            return Err(Malformed { at: u32::MAX as usize, reason: scan::Reason::TooLong });
+        }
         let mut notes = Notes { doc: raw, fields: Fields::default(), top: Top::Other, sub: None };
-        let end = scan::value(raw, 0, &mut notes)?;
+        let end = scan::value(raw, 0, &mut scan::Both(&mut notes, other))?;
         let rest = &raw[scan::skip_space(raw, end)..];
         Ok((Event { raw: &raw[..end], fields: notes.fields }, rest))
     }
@@ -428,7 +443,7 @@ impl<'a> Event<'a> {
     /// `objectRef`, where the request was for a resource.
     pub fn object_ref(&self) -> Option<ObjectRef<'a>> {
         let f = &self.fields;
-        (f.object_ref.start != 0 && self.raw[f.object_ref.start] == b'{').then(|| ObjectRef {
+        (f.object_ref.start != 0 && self.raw[f.object_ref.start as usize] == b'{').then(|| ObjectRef {
             group: self.text(f.api_group),
             version: self.text(f.object_version),
             resource: self.text(f.resource),
@@ -491,10 +506,11 @@ impl<'a> Event<'a> {
     }
 
     fn text(&self, slot: Slot) -> Cow<'a, str> {
-        if slot.start == 0 || self.raw[slot.start - 1] != b'"' {
+        let (start, end) = (slot.start as usize, slot.end as usize);
+        if start == 0 || self.raw[start - 1] != b'"' {
             return Cow::Borrowed("");
         }
-        text::decoded(self.raw, Str { start: slot.start, end: slot.end, escaped: slot.escaped })
+        text::decoded(self.raw, Str { start, end, escaped: slot.escaped })
     }
 
     fn strings(&self, slot: Slot) -> Vec<Cow<'a, str>> {
@@ -507,7 +523,7 @@ impl<'a> Event<'a> {
 }
 
 fn range(slot: Slot) -> Option<Range<usize>> {
-    (slot.start != 0).then_some(slot.start..slot.end)
+    (slot.start != 0).then_some(slot.start as usize..slot.end as usize)
 }
 
 /// RFC 3339 text as microseconds since 1970.

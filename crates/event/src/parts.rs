@@ -7,6 +7,10 @@ use crate::scan::{self, Str, Visitor};
 
 /// What a line holds.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every part is an event, and boxing it would allocate for each"
+)]
 pub enum Part<'a> {
     /// An audit event.
     Event(Event<'a>),

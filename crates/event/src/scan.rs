@@ -62,6 +62,47 @@ pub trait Visitor {
 pub struct Ignore;
 impl Visitor for Ignore {}
 
+/// Two visitors on one pass; the first is told first.
+pub struct Both<'v, A, B>(pub &'v mut A, pub &'v mut B);
+
+impl<A: Visitor, B: Visitor> Visitor for Both<'_, A, B> {
+    #[inline(always)]
+    fn open_object(&mut self, at: usize, depth: usize) {
+        self.0.open_object(at, depth);
+        self.1.open_object(at, depth);
+    }
+
+    #[inline(always)]
+    fn open_array(&mut self, at: usize, depth: usize) {
+        self.0.open_array(at, depth);
+        self.1.open_array(at, depth);
+    }
+
+    #[inline(always)]
+    fn close(&mut self, at: usize, depth: usize) {
+        self.0.close(at, depth);
+        self.1.close(at, depth);
+    }
+
+    #[inline(always)]
+    fn key(&mut self, key: Str, depth: usize) {
+        self.0.key(key, depth);
+        self.1.key(key, depth);
+    }
+
+    #[inline(always)]
+    fn string(&mut self, value: Str, depth: usize) {
+        self.0.string(value, depth);
+        self.1.string(value, depth);
+    }
+
+    #[inline(always)]
+    fn scalar(&mut self, start: usize, end: usize, kind: Scalar, depth: usize) {
+        self.0.scalar(start, end, kind, depth);
+        self.1.scalar(start, end, kind, depth);
+    }
+}
+
 /// Why bytes are not JSON, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed {
@@ -80,6 +121,8 @@ pub enum Reason {
     Truncated,
     /// Nested deeper than [`MAX_DEPTH`].
     TooDeep,
+    /// Longer than offsets can say (4 GiB).
+    TooLong,
 }
 
 impl Reason {
@@ -89,6 +132,7 @@ impl Reason {
             Reason::Grammar => "not_json",
             Reason::Truncated => "truncated",
             Reason::TooDeep => "too_deep",
+            Reason::TooLong => "too_long",
         }
     }
 }

@@ -41,7 +41,7 @@ pub struct FilterRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Does {
-    /// Drop them: nothing of them leaves. Metrics and monitors still see them.
+    /// Drop them: nothing of them leaves. They are counted under the rule's name.
     Drop,
     /// Keep them, whatever later rules say.
     Keep,

@@ -29,4 +29,4 @@ mod sweep;
 
 pub use config::{Action, Catalogue, RedactConfig, RedactRule};
 pub use filter::{Filter, FilterConfig};
-pub use redactor::{Invalid, Panicked, Redactor, Scratch};
+pub use redactor::{Invalid, Looked, Panicked, Redactor, Scratch};

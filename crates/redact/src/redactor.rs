@@ -35,6 +35,14 @@ pub struct Invalid {
     pub why: String,
 }
 
+/// An event whose line was looked through while it was parsed. Hand it back with [`Redactor::body_of`] or
+/// [`Redactor::forget`], so that its memory is used again.
+pub struct Looked<'a> {
+    /// The event.
+    pub event: Event<'a>,
+    found: Found,
+}
+
 /// The redactor panicked over an event. What it knew of the event is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Panicked;
@@ -84,6 +92,7 @@ pub struct Scratch {
     stack: Vec<States>,
     leaves: Vec<Leaf>,
     pool: Vec<(Decoded, Found)>,
+    spare: Option<Found>,
     text: Vec<u8>,
     stub: Vec<u8>,
     counts: Vec<u64>,
@@ -155,7 +164,7 @@ impl Redactor {
     fn add_user(&mut self, config: &RedactConfig) -> Result<(), Invalid> {
         for (index, rule) in config.rules.iter().enumerate() {
             let invalid = |at: String, why: String| Invalid { at: format!("rules[{index}].{at}"), why };
-            let known = self.names.iter().any(|name| *name == rule.name);
+            let known = self.names.contains(&rule.name);
             if known || OWN.contains(&&*rule.name) {
                 return Err(invalid("name".into(), format!("there is a rule named {:?} already", rule.name)));
             }
@@ -184,15 +193,50 @@ impl Redactor {
         &self.names
     }
 
+    /// Parses `raw` and looks through it in the same pass, where it is one audit event and nothing else.
+    pub fn look<'a>(&self, raw: &'a [u8], scratch: &mut Scratch) -> Option<Looked<'a>> {
+        let mut found = scratch.spare.take().unwrap_or_default();
+        let parsed = Event::parse_first_with(raw, &mut Sweep::new(raw, &self.kinds, &mut found));
+        match parsed {
+            Ok((event, [])) if event.is_audit() => Some(Looked { event, found }),
+            _ => {
+                scratch.spare = Some(found);
+                None
+            }
+        }
+    }
+
+    /// Takes back an event that does not leave.
+    pub fn forget(&self, looked: Looked<'_>, scratch: &mut Scratch) {
+        scratch.spare = Some(looked.found);
+    }
+
+    /// What of an event that was looked through may leave.
+    ///
+    /// # Errors
+    /// As [`Redactor::body`].
+    pub fn body_of<'s>(&self, looked: &Looked<'s>, scratch: &'s mut Scratch) -> Result<Body<'s>, Panicked> {
+        self.edit(&looked.event, Some(&looked.found), scratch)
+    }
+
     /// What of `event` may leave.
     ///
     /// # Errors
     /// [`Panicked`]: this event makes the redactor panic, which is a mistake in it; ship a stub instead.
     pub fn body<'s>(&self, event: &Event<'s>, scratch: &'s mut Scratch) -> Result<Body<'s>, Panicked> {
+        self.edit(event, None, scratch)
+    }
+
+    fn edit<'s>(
+        &self,
+        event: &Event<'s>,
+        found: Option<&Found>,
+        scratch: &'s mut Scratch,
+    ) -> Result<Body<'s>, Panicked> {
         let raw = event.raw();
         let edited = catch_unwind(AssertUnwindSafe(|| {
             self.begin(scratch);
-            self.event(event, 0, scratch);
+            self.edit_event(event, 0, found, scratch);
             scratch.settle();
             // An edit outside of its event would make whoever writes the body panic.
             assert!(
@@ -234,6 +278,10 @@ impl Redactor {
 
     /// Adds the edits of `event`, whose first byte stands at `base` of the line.
     pub fn event(&self, event: &Event<'_>, base: usize, scratch: &mut Scratch) {
+        self.edit_event(event, base, None, scratch);
+    }
+
+    fn edit_event(&self, event: &Event<'_>, base: usize, found: Option<&Found>, scratch: &mut Scratch) {
         let raw = event.raw();
         self.utf8(raw, base, scratch);
         if !self.on {
@@ -261,8 +309,15 @@ impl Redactor {
                 );
             }
         }
-        // Parsed already, so it is valid.
-        let _ = self.sweep(raw, &place, &hints, scratch);
+        match found {
+            Some(found) => {
+                let (mut decoded, unused) = scratch.pool.pop().unwrap_or_default();
+                self.closer(found, raw, &place, &hints, &mut decoded, scratch);
+                scratch.pool.push((decoded, unused));
+            }
+            // Parsed already, so it is valid.
+            None => drop(self.sweep(raw, &place, &hints, scratch)),
+        }
         self.user_rules(event, &place, scratch);
     }
 
@@ -423,20 +478,32 @@ impl Redactor {
         hints: &[usize],
         scratch: &mut Scratch,
     ) -> Result<(), Malformed> {
-        let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
+        let (mut decoded, mut found) = scratch.pool.pop().unwrap_or_default();
         let swept = scan::document(doc, &mut Sweep::new(doc, &self.kinds, &mut found));
-        let mut spare = decoded;
         if swept.is_ok() {
-            for (object, kind) in &found.objects {
-                let fields = &self.fields[self.kind_fields[usize::from(*kind)]];
-                self.select(fields.rule, &fields.set, fields.set.start(), doc, *object, place, scratch);
-            }
-            for odd in &found.strings {
-                self.odd(odd, doc, place, hints, &mut spare, scratch);
-            }
+            self.closer(&found, doc, place, hints, &mut decoded, scratch);
         }
-        scratch.pool.push((spare, found));
+        scratch.pool.push((decoded, found));
         swept
+    }
+
+    /// Takes the closer look at what a sweep of `doc` has found.
+    fn closer(
+        &self,
+        found: &Found,
+        doc: &[u8],
+        place: &Place<'_>,
+        hints: &[usize],
+        decoded: &mut Decoded,
+        scratch: &mut Scratch,
+    ) {
+        for (object, kind) in &found.objects {
+            let fields = &self.fields[self.kind_fields[usize::from(*kind)]];
+            self.select(fields.rule, &fields.set, fields.set.start(), doc, *object, place, scratch);
+        }
+        for odd in &found.strings {
+            self.odd(odd, doc, place, hints, decoded, scratch);
+        }
     }
 
     /// A string that must be decoded: a document, or text spelled with escapes.

@@ -14,6 +14,7 @@ use crate::plan::{self, Plan};
 use crate::status::Status;
 use anyhow::Context as _;
 use auditship_tail::store;
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -26,12 +27,9 @@ pub fn start_log(json: bool) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let log =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let colour = std::io::stderr().is_terminal() && std::env::var("NO_COLOR").is_err();
     // A second start in one process (a test) keeps the first one's.
-    let _ = if json {
-        log.json().try_init()
-    } else {
-        log.with_ansi(std::env::var("NO_COLOR").is_err()).try_init()
-    };
+    let _ = if json { log.json().try_init() } else { log.with_ansi(colour).try_init() };
 }
 
 /// Runs the command.

@@ -207,6 +207,8 @@ struct Given {
 }
 
 impl World<Once> for Given {
+    fn touch(&mut self, _: Option<auditship_event::Span>) {}
+
     fn wait(&mut self, _: &Once, timeout: Duration) {
         std::thread::sleep(timeout.min(Duration::from_millis(10)));
     }

@@ -100,7 +100,8 @@ pub enum StartAt {
     Beginning,
     /// With what is written from now on.
     End,
-    /// With events of this age, such as `{since: 24h}`.
+    /// With the oldest backup that was last written within this time, such as `{since: 24h}`; some of its events may be
+    /// older.
     Since(Duration),
 }
 
