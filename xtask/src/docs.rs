@@ -15,6 +15,11 @@ pub(crate) struct Args {
     check: bool,
 }
 
+/// Fails where a page is not current.
+pub(crate) fn check() -> Result<()> {
+    run(&Args { check: true })
+}
+
 /// Writes or checks every page.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut stale = Vec::new();

@@ -187,7 +187,12 @@ impl Agent {
         }
         for (name, account) in self.status.accounts() {
             let state = account.state.filter(|state| state != "ok");
-            self.status.set_degraded(&format!("output {name}"), state);
+            let why = state.map(|state| match &account.last_error {
+                Some(error) => format!("{state}: {error}"),
+                None => state,
+            });
+            // The shipper has logged it.
+            self.status.set_degraded(&format!("output {name}"), why);
         }
     }
 

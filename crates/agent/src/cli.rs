@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
-/// Follows the Kubernetes audit log, takes secrets out, thins the noise, and ships the rest.
+/// Follows the Kubernetes audit log, takes Secrets and tokens out, thins the noise, and ships the rest.
 #[derive(Debug, Parser)]
 #[command(name = "auditship", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Exit codes: 0 done, 1 the world failed, 2 the input was at fault or something was \
@@ -28,7 +28,8 @@ pub enum Command {
     )]
     Ship(ShipArgs),
     /// Audit lines in, redacted lines out: a Unix filter that keeps order and count
-    #[command(after_help = "Example: zcat audit.log.gz | auditship redact > clean.log")]
+    #[command(after_help = "Example: zcat audit.log.gz | auditship redact > clean.log\n\
+                            What is taken out: docs/redaction.md, or `auditship docs redaction`.")]
     Redact(RedactArgs),
     /// Compile a configuration and say what is wrong with it
     #[command(after_help = "Example: auditship check --config config.yaml")]

@@ -139,6 +139,8 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
             ticked: Instant::now(),
             disconnected: false,
         };
+        // It is there from the start, for whoever asks.
+        self.publish(Last::No);
         let end = loop {
             self.take_acks(&mut turn);
             let now = Instant::now();

@@ -1,9 +1,10 @@
 //! A line that kills the process must not kill it for ever.
 //!
 //! Panics are caught line by line; what is left is an abort or the kernel's hand. A small file for each consumer
-//! says that it runs and from which positions. Found at a start it means an unclean end. After two of them without
-//! any progress the consumer is careful: it writes down each line's span before it touches it, so that a third end
-//! leaves the name of the line, which is then shipped as a stub.
+//! says that it runs and from which positions. Found at a start it means an unclean end. After one without any
+//! progress the consumer is careful: it writes down each line's span before it touches it, so that the next end
+//! leaves the name of the line. An end from outside may hit any line; one that is named twice in a row, so that it
+//! was under way at three ends, is then shipped as a stub.
 //!
 //! A door: it owns these files. They need no sync: they are for the death of the process, not of the machine.
 
@@ -18,7 +19,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// So many unclean ends without progress make a consumer careful.
-const CAREFUL_AFTER: u32 = 2;
+const CAREFUL_AFTER: u32 = 1;
 
 /// A careful consumer is so for this many bytes.
 const CAREFUL_BYTES: u64 = 64 << 20;
@@ -33,6 +34,8 @@ struct Note {
     from: BTreeMap<u64, u64>,
     /// The line that a careful consumer was about to touch: stream, start, end.
     line: Option<(u64, u64, u64)>,
+    /// The line that the last end named.
+    suspect: Option<(u64, u64, u64)>,
     /// Lines that are not to be touched any more.
     poison: Vec<(u64, u64, u64)>,
 }
@@ -56,10 +59,13 @@ impl InFlight {
         let mut note = Note { v: 1, from, ..Note::default() };
         if let Some(last) = last {
             let stuck = last.from == note.from;
-            note.ends = if stuck { last.ends + 1 } else { 1 };
+            note.ends = if stuck { last.ends + 1 } else { 0 };
             note.poison = last.poison;
             note.poison.retain(|(stream, _, end)| note.from.get(stream).is_none_or(|at| at < end));
-            if stuck && let Some(line) = last.line {
+            note.suspect = last.line.filter(|_| stuck);
+            if let Some(line) = note.suspect
+                && last.suspect == Some(line)
+            {
                 note.poison.push(line);
             }
         }
@@ -135,25 +141,38 @@ mod tests {
     }
 
     #[test]
-    fn the_third_unclean_end_names_the_line() {
+    fn the_third_unclean_end_convicts_the_line() {
         let dir = tempfile::tempdir().unwrap();
         let file = path(dir.path(), "search");
-        for run in 0..2 {
-            let mut run_of = InFlight::begin(file.clone(), &at(100));
-            assert!(!run_of.is_careful(), "run {run}");
-            run_of.touch(Some(span(100)));
+        let begin = |offset| InFlight::begin(file.clone(), &at(offset));
+        let mut first = begin(100);
+        assert!(!first.is_careful());
+        first.touch(Some(span(100)));
+        for run in 2..=3 {
+            let mut next = begin(100);
+            assert!(next.is_careful() && next.poison().is_empty(), "run {run}");
+            next.touch(Some(span(100)));
+            next.touch(Some(span(110)));
         }
-        let mut third = InFlight::begin(file.clone(), &at(100));
-        assert!(third.is_careful() && third.poison().is_empty());
-        third.touch(Some(span(100)));
-        third.touch(Some(span(110)));
-        let fourth = InFlight::begin(file.clone(), &at(100));
-        assert_eq!(fourth.poison(), [span(110)]);
+        assert_eq!(begin(100).poison(), [span(110)]);
         // It stays poison until the position is past it.
-        let fifth = InFlight::begin(file.clone(), &at(105));
-        assert_eq!(fifth.poison(), [span(110)]);
-        let sixth = InFlight::begin(file, &at(120));
-        assert!(sixth.poison().is_empty());
+        assert_eq!(begin(105).poison(), [span(110)]);
+        assert!(begin(120).poison().is_empty());
+    }
+
+    #[test]
+    fn ends_from_outside_convict_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = path(dir.path(), "search");
+        for named in [None, Some(span(100)), Some(span(110)), None, Some(span(110)), Some(span(120))] {
+            let mut run = InFlight::begin(file.clone(), &at(100));
+            assert!(run.poison().is_empty());
+            run.touch(named);
+        }
+        let mut idle = InFlight::begin(file.clone(), &at(100));
+        idle.touch(Some(span(120)));
+        idle.touch(None);
+        assert!(InFlight::begin(file, &at(100)).poison().is_empty());
     }
 
     #[test]

@@ -317,6 +317,7 @@ impl Pipeline {
         account.requests = stats.requests.load(Relaxed);
         account.retries = stats.retries.load(Relaxed);
         let state = stats.state();
+        account.last_error = state.last_error.filter(|_| state.phase != auditship_ship::Phase::Ok);
         account.state = Some(
             match state.phase {
                 auditship_ship::Phase::Ok => "ok",

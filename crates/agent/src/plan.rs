@@ -106,6 +106,9 @@ impl Plan {
     pub fn warnings(config: &Config, located: &Located) -> Vec<Diagnostic> {
         let mut out: Vec<Diagnostic> = located.warnings().to_vec();
         let mut warn = |path: Path, message: &str| out.push(located.warning_at(path, message, None));
+        if config.inputs.is_empty() {
+            warn(Path::top(), "there is no input: `ship` needs none, but `run` does");
+        }
         if let Some(filter) = &config.filter {
             for (path, message) in Filter::warnings(filter) {
                 warn(Path::from("filter").join(&path), &message);

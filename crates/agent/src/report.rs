@@ -56,6 +56,9 @@ pub struct Account {
     /// What the output is doing: `ok`, `retrying`, `held`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// What went wrong last, while something is wrong; never content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
 }
 
 /// Lines and bytes.
@@ -183,7 +186,10 @@ impl Account {
             self.open,
             if self.adds_up() { "the ledger adds up" } else { "THE LEDGER DOES NOT ADD UP" },
         );
-        row("lost", self.lost_bytes.values().sum(), &format!("bytes {}", by_name(&self.lost_bytes)));
+        let lost = self.lost_bytes.values().sum();
+        if lost > 0 {
+            row("lost", lost, &format!("bytes at least: {}", by_name(&self.lost_bytes)));
+        }
         let redactions = self.redactions.values().sum();
         if redactions > 0 {
             row("redacted", redactions, &format!("values: {}", by_name(&self.redactions)));

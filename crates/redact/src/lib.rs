@@ -23,6 +23,7 @@ pub mod rules;
 
 mod detect;
 mod nested;
+mod patch;
 mod redactor;
 pub mod stub;
 mod sweep;

@@ -7,11 +7,12 @@
 use crate::config::{Action, Catalogue, RedactConfig};
 use crate::detect::Detector;
 use crate::nested::{Decoded, Place};
+use crate::patch;
 use crate::path::{Leaf, PathSet, Select, States};
 use crate::rules::{RULES, Resource, Rule, Selector};
 use crate::stub;
 use crate::sweep::{Found, Odd, Sweep};
-use auditship_event::scan::{self, Malformed, Scalar, Str, Visitor};
+use auditship_event::scan::{self, Malformed};
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
 use auditship_rule::{Facts, Matcher};
 use std::ops::Range;
@@ -396,9 +397,7 @@ impl Redactor {
         place: &Place<'_>,
         scratch: &mut Scratch,
     ) {
-        let mut operations = Operations { doc, frames: Vec::new(), key: OpKey::Other, found: Vec::new() };
-        let _ = scan::value(doc, 0, &mut operations);
-        for (path, value) in operations.found {
+        for (path, value) in patch::operations(doc) {
             let states = set.step_pointer(states, &text::decoded(doc, path));
             if states != 0 {
                 let Scratch { edits, stack, leaves, text, .. } = scratch;
@@ -568,80 +567,5 @@ impl Fields {
                 && r.group == object.group
                 && (r.subresource == "*" || r.subresource == object.subresource)
         })
-    }
-}
-
-/// Collects JSON Patch operations: objects with a `path` and a `value`, at any depth (a webhook's patch stands
-/// inside another object).
-struct Operations<'a> {
-    doc: &'a [u8],
-    frames: Vec<Operation>,
-    key: OpKey,
-    found: Vec<(Str, usize)>,
-}
-
-#[derive(Default)]
-struct Operation {
-    paths: Vec<Str>,
-    values: Vec<usize>,
-    named: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OpKey {
-    Other,
-    Op,
-    Path,
-    Value,
-}
-
-impl Operations<'_> {
-    fn value_at(&mut self, at: usize) {
-        if let (OpKey::Value, Some(frame)) = (self.key, self.frames.last_mut()) {
-            frame.values.push(at);
-        }
-        self.key = OpKey::Other;
-    }
-}
-
-impl Visitor for Operations<'_> {
-    fn open_object(&mut self, at: usize, _: usize) {
-        self.value_at(at);
-        self.frames.push(Operation::default());
-    }
-
-    fn open_array(&mut self, at: usize, depth: usize) {
-        self.open_object(at, depth);
-    }
-
-    fn close(&mut self, _: usize, _: usize) {
-        self.key = OpKey::Other;
-        if let Some(Operation { paths, values, named: true }) = self.frames.pop() {
-            // Duplicated members: every value could have been meant for every path.
-            self.found.extend(paths.iter().flat_map(|path| values.iter().map(|value| (*path, *value))));
-        }
-    }
-
-    fn key(&mut self, key: Str, _: usize) {
-        self.key = match &*text::decoded(self.doc, key) {
-            "op" => OpKey::Op,
-            "path" => OpKey::Path,
-            "value" => OpKey::Value,
-            _ => OpKey::Other,
-        };
-        if let (OpKey::Op, Some(frame)) = (self.key, self.frames.last_mut()) {
-            frame.named = true;
-        }
-    }
-
-    fn string(&mut self, value: Str, _: usize) {
-        if let (OpKey::Path, Some(frame)) = (self.key, self.frames.last_mut()) {
-            frame.paths.push(value);
-        }
-        self.value_at(value.start - 1);
-    }
-
-    fn scalar(&mut self, start: usize, _: usize, _: Scalar, _: usize) {
-        self.value_at(start);
     }
 }

@@ -14,7 +14,7 @@ pub const CHANGES_INDEX: &str = "k8s-audit-changes";
 /// The index of the rest, thinned.
 pub const READS_INDEX: &str = "k8s-audit-reads";
 
-/// The routes where none are written. `archives` are the outputs that get everything (kinds `dir` and `s3`),
+/// The routes where none are written. `archives` are the outputs that get everything (kind `dir`),
 /// `searches` all others; routes that would have no outputs are left out.
 pub fn default_routes(archives: &[String], searches: &[String]) -> Vec<RouteConfig> {
     let verbs = ["create", "update", "patch", "delete", "deletecollection"];

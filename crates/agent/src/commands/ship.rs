@@ -39,7 +39,8 @@ pub fn run(args: &ShipArgs) -> Result<(), Failure> {
     let (key, made) = key_of(config.key_file.as_ref(), &config.state_dir)?;
     if made == KeyFrom::Fresh {
         eprintln!(
-            "note: no master key found: the uids of this run will not be those of another (set key_file)"
+            "note: no master key found, so one was made for this run alone: shipping the same lines again would \
+             make duplicates (set key_file)"
         );
     }
     let plan = Arc::new(Plan::compile(&config, &located, &key, &super::host_name())?);
