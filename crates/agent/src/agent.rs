@@ -271,6 +271,7 @@ impl Follow {
                 self.frozen.push((frozen.batch_id, frozen.spans));
             } else {
                 // Never stored: what it would have held is cut anew.
+                auditship_ship::store::remove_unfinished(&path.join(&frozen.object));
                 store.append(Entry::Thawed { consumer: frozen.consumer, batch_id: frozen.batch_id });
             }
         }

@@ -37,6 +37,9 @@ pub enum Command {
     /// The whole product on a real log that is built in: no cluster, no configuration, no network
     #[command(after_help = "Example: auditship demo --keep /tmp/auditship-demo")]
     Demo(DemoArgs),
+    /// Show, export or import what the state directory says
+    #[command(after_help = "Example: auditship state --config config.yaml show")]
+    State(StateArgs),
     /// Print the JSON Schema of the configuration
     #[command(after_help = "Example: auditship schema > auditship.schema.json")]
     Schema,
@@ -130,6 +133,38 @@ pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `state`
+#[derive(Debug, clap::Args)]
+pub struct StateArgs {
+    /// Configuration file that names the state directory
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// The state directory itself
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub state_dir: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: StateCommand,
+}
+
+/// What to do with the state.
+#[derive(Debug, Subcommand)]
+pub enum StateCommand {
+    /// Streams, positions and totals, also while an agent is at work
+    Show {
+        /// Print them as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the whole state as JSON
+    Export,
+    /// Put an exported state into an empty state directory (no agent may be at work)
+    Import {
+        /// What `export` has printed
+        file: PathBuf,
+    },
 }
 
 /// `demo`

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Redact(args) => commands::redact::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
+        Command::State(args) => commands::state::run(&args),
         Command::Schema => commands::docs::schema(),
         Command::Docs { page } => commands::docs::page(page),
         Command::Receiver { listen, save } => {

@@ -59,6 +59,8 @@ pub struct Pipeline {
     stored: Vec<Span>,
     /// Lines that were under way when the process died, again and again: they are not looked into any more.
     pub poison: Vec<Span>,
+    /// The time of the newest event that was looked at, microseconds since 1970.
+    pub newest: Option<i64>,
     /// Lines to keep on the node, where this consumer is the one that does.
     pub kept: Option<Vec<Kept>>,
 }
@@ -86,6 +88,7 @@ impl Pipeline {
             failed_closed: BTreeMap::new(),
             stored: Vec::new(),
             poison: Vec::new(),
+            newest: None,
             kept: None,
         }
     }
@@ -205,6 +208,9 @@ impl Pipeline {
 
     /// `None` where it is delivered.
     fn decide_event(&mut self, at: usize, event: &Event<'_>) -> Option<Class> {
+        if let Some(time) = event.time() {
+            self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
+        }
         let facts = Facts::new(event);
         if let Some(filter) = &self.output.filter
             && let Decision::Drop(rule) = filter.decide(&facts)

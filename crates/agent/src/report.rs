@@ -56,9 +56,29 @@ pub struct Account {
     /// What the output is doing: `ok`, `retrying`, `held`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// How far it is behind, where it follows live files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub behind: Option<Behind>,
     /// What went wrong last, while something is wrong; never content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+}
+
+/// How far a consumer that follows live files is behind them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Behind {
+    /// Bytes known to be unread (of compressed files only what is known of their length).
+    pub lag_bytes: u64,
+    /// Files not read to their end.
+    pub lag_files: u64,
+    /// From the time of the newest event that was looked at until now, while anything is unread or open; else 0.
+    pub lag_seconds: f64,
+    /// Age of the oldest backup that is not read to its end, by its last write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_unread_seconds: Option<f64>,
+    /// How long until the API server's own rotation deletes something that is not shipped yet, at the measured rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_horizon_seconds: Option<f64>,
 }
 
 /// Lines and bytes.

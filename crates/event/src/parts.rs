@@ -68,6 +68,11 @@ pub fn parts<'a>(line: &Line<'a>, out: &mut Vec<Part<'a>>) {
 fn text_parts<'a>(mut rest: &'a [u8], out: &mut Vec<Part<'a>>) {
     loop {
         match Event::parse_first(rest) {
+            Ok((event, _)) if event.raw().first() != Some(&b'{') => {
+                // A string, array or number is no event by form, but may well be a fragment of one: so is the rest.
+                out.push(Part::Broken(Broken { head: rest, tail: b"", reason: "not_json" }));
+                return;
+            }
             Ok((event, after)) => {
                 event_parts(event, out);
                 rest = trim_start(after);
@@ -107,11 +112,8 @@ fn event_parts<'a>(event: Event<'a>, out: &mut Vec<Part<'a>>) {
         if out.len() == before {
             out.push(Part::Skipped { raw: event.raw(), reason: "empty_list" });
         }
-    } else if event.raw().first() == Some(&b'{') {
-        out.push(Part::Skipped { raw: event.raw(), reason: "not_audit" });
     } else {
-        // A JSON string, array or number is no event by form, but may well be a fragment of one.
-        out.push(Part::Broken(Broken { head: event.raw(), tail: b"", reason: "not_json" }));
+        out.push(Part::Skipped { raw: event.raw(), reason: "not_audit" });
     }
 }
 
@@ -203,6 +205,7 @@ mod tests {
         assert_eq!(told(&format!("{A}xyz")), ["event a", "not_json 3"]);
         assert_eq!(told(r#"{"level":"info","msg":"hello"}"#), ["not_audit"]);
         assert_eq!(told("\"fragment\""), ["not_json 10"]);
+        assert_eq!(told("3806,\"f\":{}}"), ["not_json 12"]);
         let list = r#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":[{"auditID":"x","stage":"Panic"},{"auditID":"y","stage":"Panic"},7]}"#;
         assert_eq!(told(list), ["event x", "event y", "not_audit"]);
         assert_eq!(told(r#"{"kind":"EventList","items":[]}"#), ["empty_list"]);

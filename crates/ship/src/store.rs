@@ -8,6 +8,7 @@ use crate::client::{Client, OpenError};
 use crate::sink::{Door, Failure, Op, Reply};
 use crate::sinks::Transport;
 use rustix::fs::{AtFlags, CWD, RenameFlags};
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -80,6 +81,22 @@ impl Door for Files {
     }
 }
 
+/// Removes what a crash has left of writing the file `path`.
+pub fn remove_unfinished(path: &Path) {
+    if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {
+        // Mostly there is none.
+        let _ = std::fs::remove_file(dir.join(hidden(name)));
+    }
+}
+
+/// The name of a file that is not finished.
+fn hidden(name: &OsStr) -> OsString {
+    let mut hidden = OsString::from(".");
+    hidden.push(name);
+    hidden.push(".tmp");
+    hidden
+}
+
 /// Writes a temporary file, makes it durable, and gives it its name unless that is taken.
 fn put(path: &Path, bytes: &[u8]) -> io::Result<Reply> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(invalid()) };
@@ -88,10 +105,7 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<Reply> {
         sync_dir(dir)?;
         return Ok(Reply::Exists);
     }
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    hidden.push(".tmp");
-    let temp = dir.join(hidden);
+    let temp = dir.join(hidden(name));
     let named = write_synced(&temp, bytes).and_then(|()| rename_new(&temp, path));
     if !matches!(named, Ok(Reply::Done)) {
         // What could not be finished must not take up space.
@@ -247,6 +261,8 @@ mod tests {
         assert!(matches!(put("second"), Reply::Exists));
         let file = root.join("a=1/b=2/x.ndjson");
         assert_eq!(std::fs::read(&file).unwrap(), b"first");
+        std::fs::write(file.with_file_name(".x.ndjson.tmp"), b"half").unwrap();
+        remove_unfinished(&file);
         assert_eq!((mode(&file), mode(&root), mode(file.parent().unwrap())), (0o600, 0o700, 0o700));
         assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
     }

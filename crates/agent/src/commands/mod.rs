@@ -10,6 +10,7 @@ pub mod docs;
 pub mod redact;
 pub mod run;
 pub mod ship;
+pub mod state;
 
 use crate::cli::ConfigArgs;
 use crate::config::{self, Config, Located};

@@ -38,12 +38,13 @@ pub fn start_log(json: bool) {
 /// As every command: see [`crate::exit`].
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     start_log(args.log_json);
+    // First of all: from here on a signal is a wish, and not the end.
+    let runtime = outputs::runtime()?;
+    let mut signals = Signals::new(&runtime)?;
     let (config, located) = super::load(&args.config)?;
     check_inputs(&config, &located)?;
     let store = open_state(&config.state_dir)?;
-    let runtime = outputs::runtime()?;
     let status = Arc::new(Status::default());
-    let mut signals = Signals::new(&runtime)?;
     let started = Instant::now();
     if let Some(address) = config.admin.listen {
         let address = runtime.block_on(admin::listen(address, status.clone(), started))?;

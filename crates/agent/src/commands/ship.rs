@@ -50,15 +50,16 @@ pub fn run(args: &ShipArgs) -> Result<(), Failure> {
     let mut shipping = Shipping::start(&plan, &args.paths, format, args.give_up_after)?;
     shipping.watch(started);
     let report = shipping.finish(started)?;
-    let mut stdout = std::io::stdout().lock();
-    if args.json {
-        serde_json::to_writer(&mut stdout, &report).map_err(std::io::Error::from)?;
-        writeln!(stdout)?;
-    } else if plan.outputs.iter().any(|output| output.sink.kind() == "stdout") {
-        // The records are there: the account goes beside them.
-        eprint!("{}", report.text());
+    let text = if args.json {
+        serde_json::to_string(&report).map_err(std::io::Error::from)? + "\n"
     } else {
-        write!(stdout, "{}", report.text())?;
+        report.text()
+    };
+    if plan.outputs.iter().any(|output| output.sink.kind() == "stdout") {
+        // The records are on standard output: the account goes beside them.
+        eprint!("{text}");
+    } else {
+        std::io::stdout().lock().write_all(text.as_bytes())?;
     }
     verdict(&report)
 }

@@ -1,0 +1,17 @@
+//! The program as its users have it: the real binary in temporary directories, against a receiver on the loopback
+//! interface. Every test that moves lines asserts the law (each line accounted for exactly once per output) and
+//! that nothing is lost.
+
+#![expect(clippy::disallowed_methods, reason = "tests write real files, start processes and wait for them")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod backends;
+mod config;
+mod demo;
+mod disk;
+mod follow;
+mod inputs;
+mod properties;
+mod redact;
+mod support;
+mod torn;

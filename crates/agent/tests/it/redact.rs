@@ -1,0 +1,310 @@
+//! `redact` over the real logs: order and count are kept, what was not edited is the same byte for byte, planted
+//! secrets are gone and what only looks like one stays.
+
+use crate::support::{
+    Place, Ran, archive_text, auditship, gunzip, leak, lines, run, secret_event, testdata, testdata_path,
+};
+use aho_corasick::AhoCorasick;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+const AUDIT: &str = "audit.jsonl.gz";
+const WORST: &str = "requestresponse.jsonl.gz";
+const CRI: [&str; 2] = ["cri/containerd-sample.log.20261124-000001.gz", "cri/containerd-sample.log.gz"];
+
+/// A log of `testdata/` before and after.
+struct Both {
+    before: Vec<u8>,
+    after: Vec<u8>,
+}
+
+fn redacted(names: &[&str]) -> Both {
+    let output =
+        auditship().arg("redact").args(names.iter().map(|name| testdata_path(name))).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    Both { before: names.iter().flat_map(|name| testdata(name)).collect(), after: output.stdout }
+}
+
+// Each is several tests' material.
+static AUDIT_BOTH: LazyLock<Both> = LazyLock::new(|| redacted(&[AUDIT]));
+static WORST_BOTH: LazyLock<Both> = LazyLock::new(|| redacted(&[WORST]));
+
+fn both(name: &str) -> &'static Both {
+    if name == AUDIT { &AUDIT_BOTH } else { &WORST_BOTH }
+}
+
+/// The tokens of a JSON text: strings with their quotes, everything between them.
+fn tokens(text: &[u8]) -> Vec<&[u8]> {
+    let mut out = Vec::new();
+    let mut from = 0;
+    let mut at = 0;
+    while at < text.len() {
+        if text[at] != b'"' {
+            at += 1;
+            continue;
+        }
+        out.push(&text[from..at]);
+        from = at;
+        at += 1;
+        while at < text.len() && text[at] != b'"' {
+            at += if text[at] == b'\\' { 2 } else { 1 };
+        }
+        at = (at + 1).min(text.len());
+        out.push(&text[from..at]);
+        from = at;
+    }
+    out.push(&text[from..]);
+    out
+}
+
+/// Whether `after` is `before` with stretches replaced by masks, or with its invalid bytes replaced.
+fn is_edit(before: &[u8], after: &[u8]) -> bool {
+    if String::from_utf8_lossy(before).as_bytes() == after {
+        return true;
+    }
+    // A document that was opened and packed again shows its masks only when it is opened again.
+    let inner = after.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(after);
+    if let Ok(opened) = BASE64.decode(inner) {
+        return find(&opened, b"redacted:").is_some();
+    }
+    let Some(first) = find(after, b"redacted:") else { return false };
+    let mask = |byte: &u8| byte.is_ascii_alphanumeric() || b":._-".contains(byte);
+    let tail = after.iter().rev().take_while(|byte| !mask(byte)).count();
+    before.starts_with(&after[..first]) && before.ends_with(&after[after.len() - tail..])
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+#[test]
+fn order_and_count_are_kept_and_only_strings_change() {
+    for name in [AUDIT, WORST] {
+        let both = both(name);
+        let (before, after) = (lines(&both.before), lines(&both.after));
+        assert_eq!(before.len(), after.len(), "{name}");
+        let mut changed = 0;
+        for (number, (before, after)) in before.iter().zip(&after).enumerate() {
+            if before == after {
+                continue;
+            }
+            changed += 1;
+            let (before, after) = (tokens(before), tokens(after));
+            assert_eq!(before.len(), after.len(), "{name}:{}: its structure changed", number + 1);
+            for (before, after) in before.iter().zip(after) {
+                let same = *before == after || (before.starts_with(b"\"") && is_edit(before, after));
+                assert!(
+                    same,
+                    "{name}:{}: {:?} became {:?}",
+                    number + 1,
+                    String::from_utf8_lossy(before),
+                    String::from_utf8_lossy(after)
+                );
+            }
+        }
+        assert!(changed > 100, "{name}: {changed} lines changed");
+        assert_eq!(both.before.ends_with(b"\n"), both.after.ends_with(b"\n"));
+    }
+}
+
+#[test]
+fn other_formats_keep_their_lines() {
+    let legacy = redacted(&["legacy.log.gz"]);
+    assert_eq!(lines(&legacy.before).len(), lines(&legacy.after).len());
+    for (before, after) in lines(&legacy.before).iter().zip(lines(&legacy.after)) {
+        assert!(*before == after || is_edit(before, after), "{}", String::from_utf8_lossy(after));
+    }
+    let cri = redacted(&CRI);
+    let (before, after) = (lines(&cri.before), lines(&cri.after));
+    assert_eq!((before.len(), after.len()), (30, 30));
+    for (before, after) in before.iter().zip(after) {
+        let prefix = find(before, b" stdout ").unwrap() + b" stdout P ".len();
+        assert_eq!(before[..prefix], after[..prefix], "the runtime's own words stay");
+    }
+}
+
+/// A row of a list in `testdata/`.
+struct Row {
+    kind: String,
+    value: String,
+    places: String,
+}
+
+fn rows(list: &str, file: &str) -> Vec<Row> {
+    let text = String::from_utf8(testdata(list)).unwrap();
+    text.lines()
+        .map(|line| line.split('\t').collect::<Vec<_>>())
+        .filter(|row| row[0] == file)
+        .map(|row| Row {
+            kind: row[1].to_owned(),
+            value: row[2].to_owned(),
+            places: row.get(3).copied().unwrap_or_default().to_owned(),
+        })
+        .collect()
+}
+
+/// How often each value occurs in `text`.
+fn occurrences(rows: &[Row], text: &[u8]) -> Vec<usize> {
+    let finder = AhoCorasick::new(rows.iter().map(|row| &row.value)).unwrap();
+    let mut counts = vec![0; rows.len()];
+    for found in finder.find_overlapping_iter(text) {
+        counts[found.pattern().as_usize()] += 1;
+    }
+    counts
+}
+
+/// Whether the catalogue promises to take it out.
+fn is_covered(row: &Row) -> bool {
+    row.kind.starts_with("jwt")
+        || row.kind.ends_with("+b64")
+        || row.kind.ends_with("+gzip")
+        || row
+            .places
+            .split(' ')
+            .any(|place| place.ends_with(".spec.token") || place.ends_with(".status.token"))
+        || row.places.contains(".stringData.")
+}
+
+#[test]
+fn no_planted_secret_of_a_covered_kind_survives() {
+    let (mut misses, mut not_covered, mut covered) = (Vec::new(), BTreeMap::new(), 0);
+    for file in [AUDIT, WORST] {
+        let rows = rows("planted-secrets.tsv.gz", file);
+        let text = [&both(file).after[..], &opened(&both(file).after)].concat();
+        for (row, count) in rows.iter().zip(occurrences(&rows, &text)) {
+            covered += usize::from(is_covered(row));
+            if count == 0 {
+                continue;
+            }
+            if is_covered(row) {
+                misses.push(format!("{file} {} {count} times, places {}", row.kind, row.places));
+            } else {
+                *not_covered.entry(row.kind.clone()).or_insert(0) += 1;
+            }
+        }
+    }
+    println!("not covered yet, by kind: {not_covered:?}");
+    assert!(covered > 750, "{covered}");
+    assert!(misses.is_empty(), "{} of {covered} survive:\n{}", misses.len(), misses.join("\n"));
+}
+
+#[test]
+fn nor_does_one_leave_by_any_output() {
+    let place = Place::new();
+    // No routes and no filter of its own: the built-in ones, on the worst log there is.
+    let text = "key_file: DIR/key\nfilter: {packs: [noise]}\noutputs:\n  search: {type: elasticsearch, endpoint: URL}\n  \
+                archive: {type: dir, path: DIR/archive}\n";
+    let dir = place.path("");
+    place.write(
+        "config.yaml",
+        text.replace("DIR/", &dir.to_string_lossy()).replace("URL", &place.receiver.url()),
+    );
+    let shipped = place.ship(&[], &[&testdata_path(WORST)], b"");
+    let report = shipped.assert_clean();
+    let count = lines(&WORST_BOTH.before).len() as u64;
+    assert_eq!(report.get("archive", "delivered"), count, "{report:?}");
+    assert_eq!((report.get("archive", "failed_closed"), report.get("search", "failed_closed")), (0, 0));
+    for class in ["delivered", "dropped", "thinned"] {
+        assert!(report.get("search", class) > 0, "{class}: {report:?}");
+    }
+    let archived = archive_text(&place.path("archive"));
+    assert_eq!(lines(&archived).len() as u64, count);
+    let rows: Vec<Row> = rows("planted-secrets.tsv.gz", WORST).into_iter().filter(is_covered).collect();
+    for (output, text) in [("search", place.left()), ("archive", archived)] {
+        let opened = opened(&text);
+        let misses: BTreeSet<&str> = rows
+            .iter()
+            .zip(occurrences(&rows, &[text, opened].concat()))
+            .filter(|(_, count)| *count > 0)
+            .map(|(row, _)| row.kind.as_str())
+            .collect();
+        assert!(misses.is_empty(), "{output}: {misses:?}");
+    }
+}
+
+/// What base64 strings of `text` hold, and what gzip inside of them does.
+fn opened(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut seen = BTreeSet::new();
+    for word in text.split(|byte| !(byte.is_ascii_alphanumeric() || b"+/=".contains(byte))) {
+        if word.len() < 16 || word.len() % 4 != 0 || !seen.insert(word) {
+            continue;
+        }
+        let Ok(mut inner) = BASE64.decode(word) else { continue };
+        if let Ok(twice) = BASE64.decode(&inner) {
+            inner = twice;
+        }
+        if inner.starts_with(&[0x1f, 0x8b]) {
+            out.extend_from_slice(&gunzip(&inner));
+        }
+        out.extend_from_slice(&inner);
+        out.push(b'\n');
+    }
+    out
+}
+
+#[test]
+fn what_only_looks_like_a_secret_stays() {
+    let mut missing = Vec::new();
+    for file in [AUDIT, WORST] {
+        let rows = rows("benign.tsv.gz", file);
+        let (before, after) = (occurrences(&rows, &both(file).before), occurrences(&rows, &both(file).after));
+        for ((row, before), after) in rows.iter().zip(before).zip(after) {
+            // In a value that is taken out as a whole some occurrences go with it, but never all.
+            if after == 0 || before == 0 {
+                missing.push(format!("{file} {} {:.60}: {before} times, then {after}", row.kind, row.value));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{} are gone:\n{}", missing.len(), missing.join("\n"));
+}
+
+fn filter(args: &[&str], input: &[u8]) -> Ran {
+    run(auditship().arg("redact").args(args), input)
+}
+
+#[test]
+fn line_ends_and_a_missing_one_stay() {
+    let event = crate::support::event(1);
+    for text in
+        [format!("{event}\r\n{event}\n{event}"), "\n\n".to_owned(), String::new(), format!("{event}\r\n")]
+    {
+        let ran = filter(&[], text.as_bytes());
+        assert_eq!((ran.code, ran.out), (0, text), "{}", ran.err);
+    }
+}
+
+#[test]
+fn equal_values_get_equal_tokens_under_one_key() {
+    let secret = "c2VjcmV0LXZhbHVlLXRoYXQtbXVzdC1ub3QtbGVhdmUtdGhlLW5vZGU=";
+    let place = Place::new();
+    place.configure("search: {type: stdout}", "");
+    let config = place.path("config.yaml");
+    let args = ["--config", config.to_str().unwrap(), "--stats"];
+    let text = secret_event(1, secret) + "\n" + &secret_event(2, "b3RoZXItdmFsdWU=") + "\n";
+    let (first, second) = (filter(&args, text.as_bytes()), filter(&args, text.as_bytes()));
+    assert_eq!((first.code, &first.out), (0, &second.out), "{}", first.err);
+    assert_eq!(leak(first.out.as_bytes(), secret), None);
+    let tokens: BTreeSet<&str> =
+        first.out.split('"').filter(|word| word.starts_with("redacted:secret-data:")).collect();
+    assert_eq!(tokens.len(), 2, "{tokens:?}");
+    assert!(
+        first.err.contains("2 lines, 2 changed; redacted secret-data 4; failed closed nothing"),
+        "{}",
+        first.err
+    );
+}
+
+#[test]
+fn a_corrupt_file_is_told() {
+    let place = Place::new();
+    let packed = crate::support::gzip(&testdata(AUDIT)[..1 << 20]);
+    let file = place.write("cut.gz", &packed[..packed.len() / 2]);
+    let ran = filter(&[file.to_str().unwrap()], b"");
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("cut.gz: cannot be decoded to its end") && !ran.out.is_empty(), "{}", ran.err);
+    let ran = filter(&["none"], b"");
+    assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
+}
