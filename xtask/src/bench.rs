@@ -6,7 +6,7 @@ use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::Corpus;
 use crate::limits::Codec;
 use crate::measure::{self, median};
-use crate::{http, ledger, repo};
+use crate::{follow, http, ledger, repo};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs::File;
@@ -22,32 +22,48 @@ const HEADING: &str = "\
 |---------------------------:|--------------------------------:|";
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
+    #[command(flatten)]
+    input: InputArgs,
+    /// Only this compression.
+    #[arg(long)]
+    only: Option<Codec>,
+}
+
+#[derive(clap::Subcommand)]
+enum Part {
+    /// What it costs to follow a log that grows, and to catch up with compressed backups, beside `ship`.
+    Follow(InputArgs),
+}
+
+/// What all measurements are asked for.
+#[derive(clap::Args)]
+pub(crate) struct InputArgs {
     /// How much log to ship: the corpus is repeated, with fresh audit IDs and later times.
     #[arg(long, default_value = "1GB", value_parser = repo::bytes)]
     size: u64,
     /// A log to repeat, plain or .gz; the logs in testdata/ where none is named.
     #[arg(long)]
     corpus: Vec<PathBuf>,
-    /// Only this compression.
-    #[arg(long)]
-    only: Option<Codec>,
     /// Every figure is the median of so many runs.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-    runs: u32,
+    pub(crate) runs: u32,
     /// The agent to measure, instead of a release build of this tree.
     #[arg(long)]
     binary: Option<PathBuf>,
 }
 
 /// All that the measurements share.
-struct Bench {
-    agent: PathBuf,
-    xtask: PathBuf,
-    folder: PathBuf,
-    log: PathBuf,
-    lines: u64,
-    bytes: u64,
+pub(crate) struct Bench {
+    pub(crate) agent: PathBuf,
+    pub(crate) xtask: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) log: PathBuf,
+    pub(crate) lines: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The figures of one compression: CPU seconds per GB of input, where nothing else is said.
@@ -64,19 +80,22 @@ struct Figures {
 
 /// Generates, measures, prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let bench = Bench::prepare(args)?;
+    if let Some(Part::Follow(input)) = &args.part {
+        return follow::run(input);
+    }
+    let bench = Bench::prepare(&args.input)?;
     let bodies = bench.save_bodies()?;
     let codecs = args.only.map_or(vec![Codec::Gzip, Codec::Zstd], |only| vec![only]);
     println!(
         "{} lines, {:.1} MB; median of {}; CPU seconds are user and system, per GB of input\n",
         bench.lines,
         bench.bytes as f64 / 1e6,
-        args.runs
+        args.input.runs
     );
     println!("{HEADING}");
     for codec in codecs {
         let mut figures = Figures::default();
-        for _ in 0..args.runs {
+        for _ in 0..args.input.runs {
             bench.measure(codec, &bodies, &mut figures)?;
         }
         figures.print(codec, bench.bytes as f64);
@@ -85,7 +104,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 impl Bench {
-    fn prepare(args: &Args) -> Result<Bench> {
+    /// Builds what is measured and writes the log.
+    pub(crate) fn prepare(args: &InputArgs) -> Result<Bench> {
         let agent = repo::agent(args.binary.as_deref())?;
         repo::run(repo::cargo().args(["build", "--release", "--quiet", "--package", "xtask"]))?;
         let target = repo::target()?;
@@ -130,7 +150,7 @@ impl Bench {
     }
 
     /// Ships the log once and makes sure that all of it arrived.
-    fn ship(&self, codec: Codec, receiver: &Receiver) -> Result<measure::Usage> {
+    pub(crate) fn ship(&self, codec: Codec, receiver: &Receiver) -> Result<measure::Usage> {
         let state = self.folder.join("state");
         let setup = Setup {
             endpoint: receiver.addr,
@@ -179,13 +199,13 @@ impl Figures {
 }
 
 /// The counting receiver, a process of its own, ended when dropped.
-struct Receiver {
+pub(crate) struct Receiver {
     child: Child,
-    addr: SocketAddr,
+    pub(crate) addr: SocketAddr,
 }
 
 impl Receiver {
-    fn start(agent: &Path, save: Option<&Path>) -> Result<Receiver> {
+    pub(crate) fn start(agent: &Path, save: Option<&Path>) -> Result<Receiver> {
         let mut command = Command::new(agent);
         command.args(["receiver", "--listen", "127.0.0.1:0"]).stdin(Stdio::null()).stdout(Stdio::piped());
         if let Some(save) = save {
@@ -201,7 +221,7 @@ impl Receiver {
         Ok(receiver)
     }
 
-    fn counts(&self) -> Result<Value> {
+    pub(crate) fn counts(&self) -> Result<Value> {
         http::json(self.addr, "GET", "/_counts", None)
     }
 }

@@ -1,21 +1,20 @@
-//! `cargo xtask e2e`: the agent against a real server.
+//! `cargo xtask e2e`: the agent against a real server, or after a real writer.
 //!
-//! What is asked of it: every line is in the server exactly once, after shipping files, and after following a log
-//! that grows and rotates while the agent is killed again and again.
+//! What is asked of it here, against OpenSearch: every line is in the server exactly once, after shipping files, and
+//! after following a log that grows and rotates while the agent is killed again and again.
 
+use crate::agent::Agent;
 use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::{self, Corpus};
 use crate::opensearch::{self, OpenSearch};
-use crate::{http, ledger, repo};
+use crate::{http, ledger, lumberjack, repo};
 use anyhow::{Context, Result, ensure};
-use clap::ValueEnum;
-use rustix::process::{Pid, Signal, kill_process};
 use std::collections::HashSet;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Lines that the growing log gets altogether.
@@ -38,13 +37,22 @@ const CHUNK_PAUSE: Duration = Duration::from_millis(40);
 /// How long the server may go without a new document before the agent is held to be stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// How long the agent has to drain after SIGTERM.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
-
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The server to test against.
-    server: Server,
+    #[command(subcommand)]
+    test: Test,
+}
+
+#[derive(clap::Subcommand)]
+enum Test {
+    /// Against OpenSearch 2.19; needs Java 17 and Maven
+    Opensearch(OpensearchArgs),
+    /// After the writer that kube-apiserver has, which rotates, compresses and deletes; needs Go
+    Lumberjack(lumberjack::Args),
+}
+
+#[derive(clap::Args)]
+struct OpensearchArgs {
     /// Logs to ship, plain or .gz; the logs in testdata/ where none is named.
     logs: Vec<PathBuf>,
     /// The agent to test, instead of a release build of this tree.
@@ -55,12 +63,6 @@ pub(crate) struct Args {
     server_only: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Server {
-    /// OpenSearch 2.19; needs Java 17 and Maven
-    Opensearch,
-}
-
 /// What both tests share.
 struct World {
     agent: PathBuf,
@@ -68,9 +70,16 @@ struct World {
     folder: tempfile::TempDir,
 }
 
-/// Starts the server and runs the tests.
+/// Runs the test that was asked for.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Server::Opensearch = args.server;
+    match &args.test {
+        Test::Opensearch(args) => opensearch(args),
+        Test::Lumberjack(args) => lumberjack::run(args),
+    }
+}
+
+/// Starts the server and runs the tests.
+fn opensearch(args: &OpensearchArgs) -> Result<()> {
     if let Some(reason) = opensearch::missing() {
         println!("skipped: {reason}");
         return Ok(());
@@ -138,7 +147,7 @@ fn follow(world: &World, logs: &[PathBuf]) -> Result<()> {
     std::fs::create_dir_all(&folder).context("make the log's folder")?;
     let mut log = Log::create(&folder, Corpus::read(logs)?)?;
     let config = world.configure(&log.path, "run")?;
-    let mut agent = Some(Agent::start(&world.agent, &config)?);
+    let mut agent = Some(Agent::start(&world.agent, &config, Stdio::inherit())?);
     let mut kills = KILL_CHUNKS.into_iter().peekable();
     let mut dead_chunks = 0;
     for chunk in 0..GROWN_LINES / CHUNK_LINES {
@@ -157,7 +166,7 @@ fn follow(world: &World, logs: &[PathBuf]) -> Result<()> {
         if agent.is_none() {
             dead_chunks += 1;
             if dead_chunks == DEAD_CHUNKS {
-                agent = Some(Agent::start(&world.agent, &config)?);
+                agent = Some(Agent::start(&world.agent, &config, Stdio::inherit())?);
             }
         }
     }
@@ -188,9 +197,7 @@ fn drain(world: &World, agent: &mut Agent, wanted: u64) -> Result<u64> {
             (stored, since) = (now, Instant::now());
         }
         ensure!(since.elapsed() < STUCK_AFTER, "no new document for {STUCK_AFTER:?}: {now} of {wanted}");
-        if let Some(status) = agent.child.try_wait().context("look after the agent")? {
-            anyhow::bail!("the agent has ended by itself: {status}");
-        }
+        agent.check_alive()?;
         std::thread::sleep(Duration::from_millis(500));
     }
 }
@@ -209,49 +216,6 @@ impl World {
         let path = self.folder.path().join(format!("{name}.yaml"));
         std::fs::write(&path, setup.yaml()).context("write the configuration")?;
         Ok(path)
-    }
-}
-
-/// A running agent, killed when dropped.
-struct Agent {
-    child: Child,
-}
-
-impl Agent {
-    fn start(binary: &Path, config: &Path) -> Result<Agent> {
-        let mut command = Command::new(binary);
-        command.arg("run").arg("--config").arg(config).stdin(Stdio::null());
-        Ok(Agent { child: command.spawn().context("start the agent")? })
-    }
-
-    /// SIGKILL. An agent that is dead already has failed.
-    fn kill(mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait().context("look after the agent")? {
-            anyhow::bail!("the agent has ended by itself: {status}");
-        }
-        self.child.kill().context("kill the agent")
-    }
-
-    /// SIGTERM: it drains, saves and leaves with 0.
-    fn stop(mut self) -> Result<()> {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("end the agent")?;
-        let start = Instant::now();
-        while start.elapsed() < STOP_LIMIT {
-            if let Some(status) = self.child.try_wait().context("wait for the agent")? {
-                ensure!(status.success(), "the agent ended with {status}");
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        anyhow::bail!("the agent does not end within {STOP_LIMIT:?} of SIGTERM")
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // An error means that it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Parse every line of this file.
     #[arg(long)]
     lines: Option<PathBuf>,
+    /// Inflate these gzip files.
+    #[arg(long, num_args = 1..)]
+    inflate: Vec<PathBuf>,
 }
 
 /// Prints one line of JSON for each thing asked: seconds of processor time, and bytes in and out.
@@ -48,6 +51,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if let Some(path) = &args.lines {
         println!("{}", parse(path).with_context(|| format!("parse {}", path.display()))?);
+    }
+    if !args.inflate.is_empty() {
+        println!("{}", inflate(&args.inflate)?);
     }
     Ok(())
 }
@@ -97,4 +103,23 @@ fn parse(path: &Path) -> Result<Value> {
         line.clear();
     }
     Ok(json!({"seconds": spent.as_secs_f64(), "in": bytes_in, "refused": refused}))
+}
+
+/// Reading the files included: they are small, and nobody can inflate them without.
+fn inflate(paths: &[PathBuf]) -> Result<Value> {
+    let (mut buffer, mut bytes_out) = (vec![0; 1 << 18], 0);
+    let start = thread_cpu();
+    for path in paths {
+        let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+        let mut decoder = flate2::read::MultiGzDecoder::new(BufReader::with_capacity(1 << 16, file));
+        loop {
+            let read = decoder.read(&mut buffer).with_context(|| format!("inflate {}", path.display()))?;
+            if read == 0 {
+                break;
+            }
+            bytes_out += std::hint::black_box(&buffer[..read]).len();
+        }
+    }
+    let spent = thread_cpu() - start;
+    Ok(json!({"seconds": spent.as_secs_f64(), "out": bytes_out}))
 }

@@ -4,19 +4,26 @@
 //! processes and talks to servers on the loopback interface.
 #![expect(clippy::disallowed_methods, reason = "xtask is a door as a whole")]
 
+mod agent;
+mod backend;
 mod bench;
 mod config;
 mod corpus;
 mod docs;
 mod e2e;
+mod follow;
 mod http;
 mod ledger;
 mod limits;
+mod lumberjack;
 mod measure;
 mod opensearch;
 mod repo;
+mod soak;
 mod test;
 mod tidy;
+mod trial;
+mod writer;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -39,8 +46,10 @@ enum Command {
     Bench(bench::Args),
     /// Writes the generated documentation; with --check, fails where it is not current.
     Docs(docs::Args),
-    /// Tests against a real server.
+    /// Tests against a real server, or after a real writer.
     E2e(e2e::Args),
+    /// Looks for what seldom happens, for as long as you say: random cases of the tests, and trials of the agent.
+    Soak(soak::Args),
     /// The inner loop of `bench`: compressing and parsing alone. Run as a release build.
     #[command(hide = true)]
     Limits(limits::Args),
@@ -53,6 +62,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::E2e(args) => e2e::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Limits(args) => limits::run(&args),
     };
     match done {

@@ -33,12 +33,16 @@ pub(crate) fn run(command: &mut Command) -> Result<(ExitStatus, Usage)> {
         std::thread::sleep(SAMPLE_INTERVAL);
     }
     let wall = start.elapsed();
-    let stat =
-        std::fs::read_to_string(format!("/proc/{}/stat", child.id())).context("read the process's times")?;
-    let cpu = cpu(&stat).context("understand the process's times")?;
+    let cpu = cpu_so_far(child.id())?;
     let status = child.wait().context("wait for the process")?;
     ensure!(peak_rss_bytes > 0, "the process was too short to be measured");
     Ok((status, Usage { cpu, wall, peak_rss_bytes }))
+}
+
+/// User and system time that a process, which may have ended but was not waited for, has used so far.
+pub(crate) fn cpu_so_far(pid: u32) -> Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read the process's times")?;
+    cpu(&stat).context("understand the process's times")
 }
 
 /// Processor time that this thread has used so far.
@@ -57,7 +61,8 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-fn peak_rss(pid: u32) -> Option<u64> {
+/// The most memory that a running process had resident.
+pub(crate) fn peak_rss(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)

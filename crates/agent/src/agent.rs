@@ -9,7 +9,7 @@ use crate::inflight::{self, InFlight};
 use crate::outputs;
 use crate::pipeline::{Kept, Pipeline};
 use crate::plan::{OutputPlan, Plan};
-use crate::report::Report;
+use crate::report::{Account, Behind, Report};
 use crate::status::Status;
 use anyhow::Context as _;
 use auditship_event::{Span, StreamId};
@@ -134,7 +134,7 @@ impl Agent {
         if world.in_flight.is_careful() {
             warn!(
                 output = output.name,
-                "the last runs ended uncleanly at the same place: going on carefully"
+                "the last run ended uncleanly without getting on: going on carefully"
             );
         }
         let consumer = Consumer {
@@ -173,6 +173,7 @@ impl Agent {
                 None => info!("the state can be saved again"),
             }
         }
+        self.status.set_files(self.catalogue.figures());
         for (path, why) in self.catalogue.problems() {
             if self.status.set_degraded(&format!("input {}", path.display()), Some(why.clone())) {
                 warn!(path = %path.display(), error = why, "an input cannot be read");
@@ -308,6 +309,9 @@ impl World<Follower> for Follow {
             return;
         }
         self.saved_at = now;
+        for gap in source.gaps() {
+            error!(output = self.output.name, %gap, "an unknown amount of the log is missing");
+        }
         pipeline.ledger.retain(|stream| self.catalogue.knows(stream));
         let positions = pipeline.ledger.positions();
         if self.saved.as_ref() == Some(&positions) {
@@ -325,6 +329,7 @@ impl World<Follower> for Follow {
             positions: positions.clone(),
             guards,
             totals: pipeline.ledger.committed(),
+            last_event: pipeline.newest,
         }));
         self.thaw(pipeline, &mut store);
         self.saved = Some(positions);
@@ -349,6 +354,19 @@ impl World<Follower> for Follow {
         let _ = store.sync();
         drop(store);
         self.frozen.push((batch_id, spans));
+    }
+
+    fn amend(&mut self, source: &Follower, pipeline: &Pipeline, account: &mut Account) {
+        let figures = source.figures(SystemTime::now());
+        let unsettled = figures.lag_bytes > 0 || account.open > 0;
+        let since = |time: i64| (jiff::Timestamp::now().as_microsecond() - time).max(0) as f64 / 1e6;
+        account.behind = Some(Behind {
+            lag_bytes: figures.lag_bytes,
+            lag_files: figures.lag_files,
+            lag_seconds: pipeline.newest.filter(|_| unsettled).map_or(0.0, since),
+            oldest_unread_seconds: figures.oldest_unread.map(|age| age.as_secs_f64()),
+            loss_horizon_seconds: figures.horizon.map(|left| left.as_secs_f64()),
+        });
     }
 
     fn keep(&mut self, kept: Vec<Kept>) {

@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a consumer's loop lives by the clock")]
 
 use crate::pipeline::{Kept, Now, Pipeline};
+use crate::report::Account;
 use crate::status::Status;
 use auditship_event::Span;
 use auditship_ship::{Ack, Batch, Stats};
@@ -67,6 +68,8 @@ pub trait World<S>: Send {
     fn save(&mut self, source: &mut S, pipeline: &mut Pipeline, last: Last);
     /// A batch is about to be shipped: its place may have to be written down first.
     fn freeze(&mut self, pipeline: &Pipeline, batch: &Batch);
+    /// Adds what the source knows to the account.
+    fn amend(&mut self, source: &S, pipeline: &Pipeline, account: &mut Account);
     /// Keeps lines that were not understood.
     fn keep(&mut self, kept: Vec<Kept>);
     /// Bytes were lost.
@@ -291,7 +294,9 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
     }
 
     fn publish(&mut self, last: Last) {
-        self.status.set(&self.pipeline.output().name, self.pipeline.account(&self.stats));
+        let mut account = self.pipeline.account(&self.stats);
+        self.world.amend(&self.source, &self.pipeline, &mut account);
+        self.status.set(&self.pipeline.output().name, account);
         self.world.save(&mut self.source, &mut self.pipeline, last);
     }
 }

@@ -3,8 +3,9 @@
 //! Labels are names from the configuration, the catalogue and fixed words; indexes are bounded by the shipper
 //! (`other` takes the overflow). Nothing of an event ever becomes a label except through an index name.
 
-use crate::report::Account;
+use crate::report::{Account, Behind};
 use crate::status::Status;
+use auditship_tail::catalogue::Figures;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -15,8 +16,11 @@ use std::fmt;
 /// All metrics as text.
 pub fn text(status: &Status) -> String {
     let mut registry = Registry::with_prefix("auditship");
-    registry
-        .register_collector(Box::new(Scrape { accounts: status.accounts(), degraded: status.degraded() }));
+    registry.register_collector(Box::new(Scrape {
+        accounts: status.accounts(),
+        degraded: status.degraded(),
+        files: status.files(),
+    }));
     let mut out = String::new();
     match prometheus_client::encoding::text::encode(&mut out, &registry) {
         Ok(()) => out,
@@ -29,6 +33,7 @@ pub fn text(status: &Status) -> String {
 struct Scrape {
     accounts: BTreeMap<String, Account>,
     degraded: BTreeMap<String, String>,
+    files: Option<Figures>,
 }
 
 type Figure = fn(&Account) -> u64;
@@ -57,6 +62,52 @@ const NAMED: &[(&str, &str, &str, Named)] = &[
     ("failed_closed", "Pieces that left as a stub, by reason", "reason", |a| vec![("", &a.failed_closed)]),
 ];
 
+type Distance = fn(&Behind) -> Option<f64>;
+
+const BEHIND: &[(&str, &str, Distance)] = &[
+    ("lag_bytes", "Bytes known to be unread", |b| Some(b.lag_bytes as f64)),
+    ("lag_files", "Files not read to their end", |b| Some(b.lag_files as f64)),
+    ("lag_seconds", "From the newest event looked at until now, while anything is unread or open", |b| {
+        Some(b.lag_seconds)
+    }),
+    ("oldest_unread_seconds", "Age of the oldest backup not read to its end", |b| b.oldest_unread_seconds),
+    (
+        "loss_horizon_seconds",
+        "How long until the API server's rotation deletes something not shipped yet",
+        |b| b.loss_horizon_seconds,
+    ),
+];
+
+/// What the file catalogue knows.
+fn catalogue(encoder: &mut DescriptorEncoder<'_>, files: &Figures) -> Result<(), fmt::Error> {
+    for (name, help, value) in [
+        ("rotations", "Live files that became backups", files.rotations),
+        ("gaps", "Times that files may have come and gone unseen", files.gaps),
+        ("scans", "Scans of the inputs' directories", files.scans),
+    ] {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        counter(&mut metric, &[], value)?;
+    }
+    for (name, help, value) in [
+        ("held_files", "Files held although no directory has them", files.held_files as u64),
+        ("held_bytes", "Their bytes on disk", files.held_bytes),
+        ("descriptors", "Log files that are open", files.descriptors as u64),
+    ] {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        gauge(&mut metric, &[], value)?;
+    }
+    let mut backups =
+        encoder.encode_descriptor("backups", "Backups on disk, by input", None, MetricType::Gauge)?;
+    let mut by_input: BTreeMap<&str, u64> = BTreeMap::new();
+    for input in &files.inputs {
+        *by_input.entry(&input.input).or_default() += input.backups as u64;
+    }
+    for (input, count) in by_input {
+        gauge(&mut backups, &[("input", input)], count)?;
+    }
+    Ok(())
+}
+
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for (name, help, figure) in COUNTERS {
@@ -76,6 +127,10 @@ impl Collector for Scrape {
             }
         }
         self.indexes(&mut encoder)?;
+        self.behind(&mut encoder)?;
+        if let Some(files) = &self.files {
+            catalogue(&mut encoder, files)?;
+        }
         self.gauges(&mut encoder)
     }
 }
@@ -91,6 +146,18 @@ impl Scrape {
         for (output, account) in &self.accounts {
             for (index, amount) in &account.indexes {
                 counter(&mut metric, &[("output", output), ("index", index)], amount.records)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn behind(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        for (name, help, figure) in BEHIND {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (output, account) in &self.accounts {
+                if let Some(value) = account.behind.as_ref().and_then(figure) {
+                    metric.encode_family(&[("output", output)])?.encode_gauge(&value)?;
+                }
             }
         }
         Ok(())
@@ -160,6 +227,22 @@ mod tests {
             "# TYPE auditship_open_lines gauge",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn every_metric_is_documented() {
+        let status = Status::default();
+        let account = Account { behind: Some(Behind::default()), ..Account::default() };
+        status.set("search", account);
+        status.set_files(Figures::default());
+        let page = include_str!("../../../docs/metrics.md");
+        let text = text(&status);
+        let names: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert!(names.len() > 25, "{names:?}");
+        for name in names {
+            assert!(page.contains(&format!("`{name}")), "docs/metrics.md does not know {name}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What the agent is doing, shared between the consumers' threads and whoever asks: plain figures, no I/O.
 
 use crate::report::{Account, Report};
+use auditship_tail::catalogue::Figures;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,6 +11,7 @@ pub struct Status {
     accounts: Mutex<BTreeMap<String, Account>>,
     /// Why the agent works but should be looked at, by what is concerned; empty when all is well.
     degraded: Mutex<BTreeMap<String, String>>,
+    files: Mutex<Option<Figures>>,
 }
 
 /// The lock of plain figures, which no panic can leave half-changed.
@@ -35,6 +37,16 @@ impl Status {
     /// What is wrong.
     pub fn degraded(&self) -> BTreeMap<String, String> {
         lock(&self.degraded).clone()
+    }
+
+    /// Replaces what the file catalogue knows.
+    pub fn set_files(&self, figures: Figures) {
+        *lock(&self.files) = Some(figures);
+    }
+
+    /// What the file catalogue knows, where files are followed.
+    pub fn files(&self) -> Option<Figures> {
+        lock(&self.files).clone()
     }
 
     /// All accounts.

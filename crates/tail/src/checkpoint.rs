@@ -58,7 +58,7 @@ pub struct StreamRecord {
     pub length: u64,
     /// The file's name when last seen; for messages only.
     pub file: String,
-    /// Where it was, as a hint: an inode number is used again at once.
+    /// Where it was, as a hint: an inode number is used again at once. 0 and 0: it is settled by everyone and gone.
     pub device: u64,
     /// See `device`.
     pub inode: u64,
@@ -99,6 +99,9 @@ pub struct Position {
     pub guards: BTreeMap<StreamId, Hash>,
     /// What was settled below the positions.
     pub totals: Totals,
+    /// When the newest event that was settled happened, in microseconds since 1970: what a gap begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_event: Option<i64>,
 }
 
 /// A batch whose cut is fixed before it is sent, where the batch is the unit of idempotency.
@@ -126,6 +129,9 @@ pub struct State {
     pub frozen: BTreeMap<(String, String), Frozen>,
     /// One more than the highest number that a stream ever had.
     pub next_stream: u64,
+    /// Set when the log was damaged and records are missing: what nothing is known of is read from its beginning,
+    /// whatever `start_at` says. Never written.
+    pub damaged: bool,
 }
 
 impl State {
@@ -312,6 +318,7 @@ mod tests {
             positions: [(StreamId(1), 17)].into(),
             guards: [(StreamId(1), Hash::of(b"guard"))].into(),
             totals,
+            last_event: Some(1_763_953_239_000_000),
         };
         let span = Span { stream: StreamId(1), start: 3, end: 9 };
         let frozen = |batch: &str| {

@@ -1,20 +1,22 @@
 //! Opening files and decoding them.
 //!
 //! A door. It owns what a file is by its first bytes (never by its name), reading at offsets of the uncompressed
-//! content, and the difference between the world failing and content that does not decode.
+//! content, the descriptors, and the difference between the world failing and content that does not decode.
 //!
-//! Invariant: a [`Reader`] never moves a descriptor's own offset, so that all consumers share one descriptor.
+//! Invariants: a [`Reader`] never uses a descriptor's own offset, so that all consumers share one descriptor; what a
+//! guarded reader hands out follows, in the file as it is now, what it handed out before.
 #![expect(clippy::disallowed_methods, reason = "door: log files")]
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flate2::bufread::MultiGzDecoder;
+use rustix::io::Errno;
 
 /// How much of a stream's beginning identifies it.
 pub(crate) const HEAD: usize = 4096;
@@ -51,10 +53,84 @@ impl Encoding {
     }
 }
 
-/// An open file, and what it looked like when it was last looked at.
+/// A file's descriptor, shared by all who read it.
+///
+/// It can be parked: closed, and opened again by the file's path when someone reads, as long as the same file is
+/// there. It can be revoked: closed for good under everyone's hands, so that the disk gets its space back.
+pub(crate) struct Slot {
+    device: u64,
+    inode: u64,
+    place: Mutex<Place>,
+}
+
+struct Place {
+    path: PathBuf,
+    file: Option<Arc<File>>,
+    revoked: bool,
+}
+
+impl Slot {
+    /// The descriptor. `ESTALE` when it is gone, see [`is_stale`].
+    fn file(&self) -> io::Result<Arc<File>> {
+        let mut place = self.place();
+        if let Some(file) = &place.file {
+            return Ok(Arc::clone(file));
+        }
+        if place.revoked {
+            return Err(Errno::STALE.into());
+        }
+        let file = match File::open(&place.path) {
+            Ok(file) => Arc::new(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Errno::STALE.into()),
+            Err(error) => return Err(error),
+        };
+        let meta = file.metadata()?;
+        if (meta.dev(), meta.ino()) != (self.device, self.inode) {
+            return Err(Errno::STALE.into());
+        }
+        place.file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Opens it, unless it is open.
+    pub(crate) fn pin(&self) -> io::Result<()> {
+        self.file().map(drop)
+    }
+
+    /// Closes it until someone reads.
+    pub(crate) fn park(&self) {
+        self.place().file = None;
+    }
+
+    /// Closes it for good.
+    pub(crate) fn revoke(&self) {
+        let mut place = self.place();
+        (place.file, place.revoked) = (None, true);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.place().file.is_some()
+    }
+
+    /// Where the file is now.
+    pub(crate) fn moved(&self, path: &Path) {
+        path.clone_into(&mut self.place().path);
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a file was not there any more when it was to be read: the next scan knows what became of it.
+pub(crate) fn is_stale(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::STALE.raw_os_error())
+}
+
+/// A file, and what it looked like when it was last looked at.
 #[derive(Clone)]
 pub(crate) struct Held {
-    pub(crate) file: Arc<File>,
+    pub(crate) slot: Arc<Slot>,
     pub(crate) path: PathBuf,
     pub(crate) encoding: Encoding,
     pub(crate) stat: Stat,
@@ -94,22 +170,40 @@ impl Held {
         let mut magic = [0; 4];
         let count = read_at(&file, &mut magic, 0)?;
         let encoding = Encoding::of(&magic[..count]);
-        Ok(Held { file: Arc::new(file), path: path.to_owned(), encoding, stat: Stat::of(&meta) })
+        let place = Place { path: path.to_owned(), file: Some(Arc::new(file)), revoked: false };
+        let slot = Slot { device: meta.dev(), inode: meta.ino(), place: Mutex::new(place) };
+        Ok(Held { slot: Arc::new(slot), path: path.to_owned(), encoding, stat: Stat::of(&meta) })
     }
 
-    /// The same descriptor as it looks now.
+    /// The same descriptor as it looks now; one that is parked looks as it did.
     pub(crate) fn look(&self) -> io::Result<Held> {
         let mut held = self.clone();
-        held.stat = Stat::of(&self.file.metadata()?);
+        if !self.slot.is_open() {
+            return Ok(held);
+        }
+        let file = self.slot.file()?;
+        held.stat = Stat::of(&file.metadata()?);
         if held.stat.size != self.stat.size && self.stat.size < 4 {
             let mut magic = [0; 4];
-            let count = read_at(&self.file, &mut magic, 0)?;
+            let count = read_at(&file, &mut magic, 0)?;
             held.encoding = Encoding::of(&magic[..count]);
         }
         Ok(held)
     }
 
-    /// The first bytes of the content, at most [`HEAD`].
+    /// Whether it has no name any more, here or elsewhere.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.slot.file().and_then(|file| file.metadata()).map_or(true, |meta| meta.nlink() == 0)
+    }
+
+    /// Whether less than `percent` of its file system is free. `false` where nobody can tell.
+    pub(crate) fn disk_is_full(&self, percent: u64) -> bool {
+        let disk = self.slot.file().and_then(|file| Ok(rustix::fs::fstatvfs(&file)?));
+        disk.is_ok_and(|disk| disk.f_bavail.saturating_mul(100) < disk.f_blocks.saturating_mul(percent))
+    }
+
+    /// The first bytes of the content, at most [`HEAD`]. NUL bytes before them are a hole that a foreign truncation
+    /// left: they are like those of any other file, and passed over.
     pub(crate) fn head(&self) -> io::Result<Vec<u8>> {
         let mut head = vec![0; HEAD];
         let mut reader = Reader::new(self);
@@ -117,7 +211,15 @@ impl Held {
         while length < HEAD {
             match reader.read(&mut head[length..])? {
                 Got::Bytes(count) => length += count,
-                Got::End | Got::Corrupt => break,
+                Got::End | Got::Corrupt | Got::Rewritten => break,
+            }
+            if head[0] == 0 {
+                let hole = head[..length].iter().take_while(|byte| **byte == 0).count();
+                head.copy_within(hole..length, 0);
+                length -= hole;
+                if length == 0 {
+                    reader.skip_hole()?;
+                }
             }
         }
         head.truncate(length);
@@ -139,7 +241,7 @@ impl Held {
         }
         let start = offset.saturating_sub(GUARD as u64);
         let mut bytes = vec![0; (offset - start) as usize];
-        let count = read_at(&self.file, &mut bytes, start)?;
+        let count = self.slot.file().and_then(|file| read_at(&file, &mut bytes, start))?;
         bytes.truncate(count);
         Ok(Some(bytes))
     }
@@ -148,7 +250,7 @@ impl Held {
     pub(crate) fn line_start(&self, offset: u64, limit: usize) -> io::Result<u64> {
         let start = offset.saturating_sub(limit as u64);
         let mut bytes = vec![0; (offset - start) as usize];
-        let count = read_at(&self.file, &mut bytes, start)?;
+        let count = self.slot.file().and_then(|file| read_at(&file, &mut bytes, start))?;
         Ok(match memchr::memrchr(b'\n', &bytes[..count]) {
             Some(at) => start + at as u64 + 1,
             None if start == 0 => 0,
@@ -202,7 +304,7 @@ fn fill(reader: &mut Reader, buffer: &mut [u8]) -> io::Result<usize> {
     while length < buffer.len() {
         match reader.read(&mut buffer[length..])? {
             Got::Bytes(count) => length += count,
-            Got::End | Got::Corrupt => break,
+            Got::End | Got::Corrupt | Got::Rewritten => break,
         }
     }
     Ok(length)
@@ -229,6 +331,8 @@ pub(crate) enum Got {
     End,
     /// What follows does not decode.
     Corrupt,
+    /// The file no longer holds what was read from it before: nothing was read.
+    Rewritten,
 }
 
 /// Reads the content of one file from an uncompressed offset on.
@@ -238,22 +342,39 @@ pub(crate) struct Reader {
     /// Bytes taken from the file itself.
     taken: Arc<AtomicU64>,
     corrupt: bool,
+    /// The last bytes before `offset`, at most [`GUARD`], when every read is checked against them.
+    last: Option<Vec<u8>>,
+    /// What the file begins with, as long as nothing was read.
+    first: Vec<u8>,
 }
 
 enum Kind {
-    Plain(Arc<File>),
+    Plain(Arc<Slot>),
     Decoded(Box<dyn Read + Send>),
 }
 
 impl Reader {
     pub(crate) fn new(held: &Held) -> Reader {
         let taken = Arc::new(AtomicU64::new(0));
-        let at = At { file: Arc::clone(&held.file), taken: Arc::clone(&taken) };
+        let at = At { slot: Arc::clone(&held.slot), taken: Arc::clone(&taken) };
         let kind = match held.encoding {
-            Encoding::Plain => Kind::Plain(Arc::clone(&held.file)),
+            Encoding::Plain => Kind::Plain(Arc::clone(&held.slot)),
             encoding => decoder(encoding, BufReader::with_capacity(1 << 16, at)),
         };
-        Reader { kind, offset: 0, taken, corrupt: false }
+        Reader { kind, offset: 0, taken, corrupt: false, last: None, first: Vec::new() }
+    }
+
+    /// A reader that finds out when a plain file is truncated or rewritten under it, also when it is long again
+    /// before anyone looks.
+    pub(crate) fn guarded(held: &Held) -> io::Result<Reader> {
+        let mut reader = Reader::new(held);
+        if let Kind::Plain(slot) = &reader.kind {
+            let mut first = vec![0; GUARD];
+            let count = slot.file().and_then(|file| read_at(&file, &mut first, 0))?;
+            first.truncate(count);
+            (reader.first, reader.last) = (first, Some(Vec::new()));
+        }
+        Ok(reader)
     }
 
     /// A reader of standard input.
@@ -279,7 +400,7 @@ impl Reader {
             Encoding::Plain => Kind::Decoded(Box::new(whole)),
             encoding => decoder(encoding, BufReader::with_capacity(1 << 16, whole)),
         };
-        Ok(Reader { kind, offset: 0, taken, corrupt: false })
+        Ok(Reader { kind, offset: 0, taken, corrupt: false, last: None, first: Vec::new() })
     }
 
     /// The offset of the next byte, uncompressed.
@@ -292,19 +413,36 @@ impl Reader {
         self.taken.load(Ordering::Relaxed)
     }
 
+    /// What stands before the next byte, where it is guarded.
+    pub(crate) fn last(&self) -> Option<&[u8]> {
+        self.last.as_deref()
+    }
+
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Got> {
         if self.corrupt {
             return Ok(Got::Corrupt);
         }
         loop {
             let result = match &mut self.kind {
-                Kind::Plain(file) => file.read_at(buffer, self.offset),
+                Kind::Plain(slot) => {
+                    let file = slot.file()?;
+                    let count = file.read_at(buffer, self.offset);
+                    // Looked at after the read: if the old bytes still stand, the new ones follow them.
+                    if count.is_ok() && !self.stands(&file)? {
+                        return Ok(Got::Rewritten);
+                    }
+                    count
+                }
                 Kind::Decoded(decoder) => decoder.read(buffer),
             };
             match result {
                 Ok(0) => return Ok(Got::End),
                 Ok(count) => {
                     self.offset += count as u64;
+                    if let Some(last) = &mut self.last {
+                        last.extend_from_slice(&buffer[count.saturating_sub(GUARD)..count]);
+                        last.drain(..last.len().saturating_sub(GUARD));
+                    }
                     if matches!(self.kind, Kind::Plain(_)) {
                         self.taken.store(self.offset, Ordering::Relaxed);
                     }
@@ -321,10 +459,41 @@ impl Reader {
         }
     }
 
+    /// Goes to where the file system has data, where it can tell.
+    fn skip_hole(&mut self) -> io::Result<()> {
+        if let Kind::Plain(slot) = &self.kind {
+            let file = slot.file()?;
+            // The descriptor's own offset moves; nobody uses it.
+            if let Ok(data) = rustix::fs::seek(&file, rustix::fs::SeekFrom::Data(self.offset)) {
+                self.offset = self.offset.max(data);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what was read, or found at the beginning, is still there.
+    fn stands(&self, file: &File) -> io::Result<bool> {
+        let (wanted, start) = match &self.last {
+            None => return Ok(true),
+            Some(_) if self.offset == 0 => (&self.first, 0),
+            Some(last) => (last, self.offset - last.len() as u64),
+        };
+        let mut bytes = [0; GUARD];
+        let bytes = &mut bytes[..wanted.len()];
+        let count = read_at(file, bytes, start)?;
+        Ok(bytes[..count] == **wanted)
+    }
+
     /// Goes forward to `offset`, or as far as it decodes. Gives where it is, and the last bytes before it (at most
     /// [`GUARD`]; none for a plain file, which is not read).
     pub(crate) fn skip_to(&mut self, offset: u64) -> io::Result<(u64, Vec<u8>)> {
-        if let Kind::Plain(_) = self.kind {
+        if let Kind::Plain(slot) = &self.kind {
+            if let Some(last) = &mut self.last {
+                last.resize(GUARD.min(usize::try_from(offset).unwrap_or(GUARD)), 0);
+                // What is missing stays zero, which the next read finds out.
+                let start = offset - last.len() as u64;
+                slot.file().and_then(|file| read_at(&file, last, start))?;
+            }
             self.offset = offset;
             return Ok((offset, Vec::new()));
         }
@@ -362,13 +531,13 @@ impl Read for Failing {
 
 /// Reads a shared descriptor at an offset of its own.
 struct At {
-    file: Arc<File>,
+    slot: Arc<Slot>,
     taken: Arc<AtomicU64>,
 }
 
 impl Read for At {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read_at(buffer, self.taken.load(Ordering::Relaxed))?;
+        let count = self.slot.file()?.read_at(buffer, self.taken.load(Ordering::Relaxed))?;
         self.taken.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
     }

@@ -6,21 +6,23 @@
 //! Rules. A stream is finished when it has been read to its end *after* a scan that saw it rotated and saw a
 //! successor with content: then its writer has moved on, and what is left without a terminator is its last line. A
 //! live file's last partial line waits. A finished plain file that grows all the same (two API servers overlapping)
-//! is read again from where it ended. What no descriptor reaches any more is lost, by its known range.
+//! is read again from where it ended. What no descriptor reaches any more is lost, by its known range. Where the end
+//! of a stream was never seen, a gap is told after it. A file that no longer holds, before the next byte, what was
+//! read there is not that stream any more: it is read anew as another one, and the rest of the old one is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use auditship_event::{Line, Span, StreamId};
 
 use crate::catalogue::{Catalogue, GroupView, Reach, Snapshot, StartAt, View};
 use crate::checkpoint::{Hash, Position};
 use crate::cri::Pieces;
-use crate::files::{Encoding, Got, Held, Reader};
+use crate::files::{Encoding, Got, Held, Reader, is_stale};
 use crate::lines::{Format, Splitter};
 use crate::roster::Group;
-use crate::source::{Error, Lost, Progress, Source};
+use crate::source::{Edge, Error, Gap, Lost, Progress, Source};
 
 /// How long a compressed file that does not decode to its end must not have changed before its rest is given up.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -32,13 +34,35 @@ pub struct Follower {
     snapshot: Arc<Snapshot>,
     news: u64,
     marks: BTreeMap<StreamId, Mark>,
-    /// What must stand before the restored positions; each is looked at once.
-    guards: BTreeMap<StreamId, Hash>,
+    /// What must stand before these offsets: the restored positions, and where a stream was closed.
+    guards: BTreeMap<StreamId, (u64, Hash)>,
+    /// The streams that this process has read from.
+    met: BTreeSet<StreamId>,
     /// The guards that were last given out.
     given: BTreeMap<StreamId, (u64, Hash)>,
     lanes: BTreeMap<Group, Lane>,
     turn: usize,
     lost: Vec<Lost>,
+    gaps: Vec<Gap>,
+    last_event: Option<SystemTime>,
+}
+
+/// What a consumer's reader knows of itself, from the last scan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// See [`Follower::lag_bytes`].
+    pub lag_bytes: u64,
+    /// Files that are not read to their end.
+    pub lag_files: u64,
+    /// The time since the oldest backup that is not read to its end was last written; `None`: all are read.
+    pub oldest_unread: Option<Duration>,
+    /// How long until the writer deletes the oldest backup that is not settled; where all are, how long what is
+    /// written next will last. From the rate of the last minutes and the number of backups that the writer keeps
+    /// ([`crate::Limits::backups`], or the most that were ever seen). `None`: no rotation or no writing is known.
+    /// Held descriptors may save what is deleted while the agent runs; this is what a stop may cost.
+    pub horizon: Option<Duration>,
+    /// NUL bytes passed that a foreign truncation left.
+    pub hole_bytes: u64,
 }
 
 /// How far a stream is read.
@@ -55,6 +79,8 @@ struct Lane {
     open: Option<Open>,
     /// The stream that an open run of records goes on in.
     next: Option<StreamId>,
+    /// In the snapshot of this number, so many streams have nothing more.
+    passed: (u64, usize),
 }
 
 struct Open {
@@ -89,17 +115,38 @@ impl Follower {
         for group in snapshot.groups.iter().filter(|group| begins(group.group.input)) {
             let input = &catalogue.inputs()[group.group.input];
             for view in &group.streams {
-                if let Some(at) = start(view, input.start_at, input.max_line, &snapshot)? {
+                if let Some(at) =
+                    start(view, catalogue.start_at(group.group.input), input.max_line, &snapshot)?
+                {
                     marks.insert(view.id, Mark { at, done: !view.live });
                 }
             }
         }
-        let guards = restored.map(|restored| restored.guards.clone()).unwrap_or_default();
+        let guards = restored.into_iter().flat_map(|restored| &restored.guards);
+        let guards =
+            guards.filter_map(|(stream, hash)| Some((*stream, (marks.get(stream)?.at, hash.clone()))));
+        let guards = guards.collect();
+        let last_event = restored.and_then(|restored| restored.last_event).map(micros);
         let read: BTreeMap<StreamId, u64> = marks.iter().map(|(stream, mark)| (*stream, mark.at)).collect();
         let done = marks.iter().filter(|(_, mark)| mark.done).map(|(stream, _)| *stream).collect();
         let id = catalogue.join(Reach { committed: read.clone(), read, done });
-        let (lanes, given) = Default::default();
-        Ok(Follower { catalogue, id, snapshot, news, marks, guards, given, lanes, turn: 0, lost: Vec::new() })
+        let (met, given, lanes) = Default::default();
+        let (turn, lost, gaps) = (0, Vec::new(), Vec::new());
+        Ok(Follower {
+            catalogue,
+            id,
+            snapshot,
+            news,
+            marks,
+            guards,
+            met,
+            given,
+            lanes,
+            turn,
+            lost,
+            gaps,
+            last_event,
+        })
     }
 
     /// Where it is in each stream that it knows: at the beginning, what the ledger begins with.
@@ -111,8 +158,7 @@ impl Follower {
     pub fn committed(&mut self, positions: &BTreeMap<StreamId, u64>) -> BTreeMap<StreamId, Hash> {
         self.catalogue.reached(self.id, |reach| reach.committed.clone_from(positions));
         let views = self.snapshot.groups.iter().flat_map(|group| &group.streams);
-        let files: BTreeMap<StreamId, &Arc<Held>> =
-            views.filter_map(|view| Some((view.id, view.file.as_ref()?))).collect();
+        let views: BTreeMap<StreamId, &View> = views.map(|view| (view.id, view)).collect();
         self.given.retain(|stream, _| positions.contains_key(stream));
         for (stream, at) in positions {
             let fresh = self.given.get(stream).is_some_and(|(of, _)| of == at);
@@ -121,8 +167,8 @@ impl Follower {
             }
             self.given.remove(stream);
             // A compressed file does not change any more; its head is enough.
-            if let Some(Ok(Some(bytes))) = files.get(stream).map(|held| held.before(*at)) {
-                self.given.insert(*stream, (*at, Hash::of(&bytes)));
+            if let Some(guard) = views.get(stream).and_then(|view| guard(view, *at)) {
+                self.given.insert(*stream, (*at, guard));
             }
         }
         self.given.iter().map(|(stream, (_, hash))| (*stream, hash.clone())).collect()
@@ -135,12 +181,43 @@ impl Follower {
 
     /// The bytes that are known to be unread: of compressed files only what is known of their length.
     pub fn lag_bytes(&self) -> u64 {
-        let views = self.snapshot.groups.iter().flat_map(|group| &group.streams);
+        // Not its own snapshot: that is old when its output hangs.
+        let snapshot = self.catalogue.snapshot();
+        let views = snapshot.groups.iter().flat_map(|group| &group.streams);
         let unread = |view: &View| {
             let mark = self.marks.get(&view.id).copied().unwrap_or_default();
             if mark.done { 0 } else { view.length.saturating_sub(mark.at) }
         };
         views.map(unread).sum()
+    }
+
+    /// The places where something may be missing that were found since the last call; to be asked for with
+    /// [`Source::lost`].
+    pub fn gaps(&mut self) -> Vec<Gap> {
+        std::mem::take(&mut self.gaps)
+    }
+
+    /// How far behind it is, in figures. `now` is compared with the files' times.
+    pub fn figures(&self, now: SystemTime) -> Figures {
+        let snapshot = self.catalogue.snapshot();
+        let views = snapshot.groups.iter().flat_map(|group| &group.streams);
+        let unread = |view: &&View| {
+            let mark = self.marks.get(&view.id).copied().unwrap_or_default();
+            view.file.as_ref().is_some_and(|held| match held.encoding {
+                Encoding::Plain => mark.at < view.length,
+                Encoding::Gzip | Encoding::Zstd => !mark.done,
+            })
+        };
+        let age = |view: &View| now.duration_since(view.file.as_ref()?.stat.modified).ok();
+        let unread: Vec<&View> = views.filter(unread).collect();
+        let lanes = self.lanes.values();
+        Figures {
+            lag_bytes: self.lag_bytes(),
+            lag_files: unread.len() as u64,
+            oldest_unread: unread.iter().filter(|view| !view.live).filter_map(|view| age(view)).max(),
+            horizon: self.catalogue.horizon_of(self.id, now),
+            hole_bytes: lanes.map(|lane| lane.splitter.hole_bytes()).sum(),
+        }
     }
 
     /// The bytes of memory that its buffers hold.
@@ -158,10 +235,14 @@ impl Follower {
         self.snapshot = snapshot;
         let snapshot = Arc::clone(&self.snapshot);
         for group in &snapshot.groups {
-            let lane = self.lanes.get_mut(&group.group);
+            let lane = self.lanes.get(&group.group);
             let opened = lane.as_ref().and_then(|lane| lane.open.as_ref()).map(|open| open.stream);
+            // What is still to be said of its last bytes comes before their loss.
+            let open_run = lane.filter(|lane| lane.splitter.unfinished()).map(|lane| lane.splitter.stream());
             for view in group.streams.iter().filter(|view| view.gone && Some(view.id) != opened) {
-                self.give_up(view);
+                if open_run != Some(view.id) {
+                    self.give_up(group, view);
+                }
             }
             let Some(lane) = self.lanes.get_mut(&group.group) else { continue };
             let truncated = lane.open.as_ref().is_some_and(|open| {
@@ -173,23 +254,45 @@ impl Follower {
                     .any(|view| view.id != open.stream && view.file.as_ref().is_some_and(same))
             });
             if truncated {
-                self.close(&group.group, Mark { done: false, ..Mark::default() });
+                self.close(&group.group);
             }
         }
         let there: BTreeSet<StreamId> =
             snapshot.groups.iter().flat_map(|group| &group.streams).map(|view| view.id).collect();
         self.marks.retain(|stream, _| there.contains(stream));
+        self.guards.retain(|stream, _| there.contains(stream));
+        self.met.retain(|stream| there.contains(stream));
     }
 
     /// A stream that nothing reaches any more.
-    fn give_up(&mut self, view: &View) {
-        let mark = self.marks.entry(view.id).or_default();
+    fn give_up(&mut self, group: &GroupView, view: &View) {
+        let mark = self.marks.get(&view.id).copied().unwrap_or_default();
         if !mark.done && mark.at < view.length {
             let span = Span { stream: view.id, start: mark.at, end: view.length };
-            let reason = if view.released { "released" } else { "deleted" };
-            self.lost.push(Lost { span, reason, file: view.path.clone() });
+            self.lost.push(Lost { span, reason: view.reason, file: view.path.clone() });
         }
-        *mark = Mark { at: mark.at.max(view.length), done: true };
+        self.finish(group, view, mark.at.max(view.length));
+    }
+
+    /// A stream is read to its end at `at`, or as far as it ever can be.
+    fn finish(&mut self, group: &GroupView, view: &View, at: u64) {
+        let before = self.marks.insert(view.id, Mark { at, done: true }).unwrap_or_default();
+        // A compressed file that was never read to its end may have been of any length.
+        let unmeasured = view.file.is_none() && !view.buried && (view.length == 0 || before.at > view.length);
+        if (view.edge || unmeasured) && !before.done {
+            let mut later = group.streams.iter().skip_while(|other| other.id != view.id).skip(1);
+            let next = later.find(|next| next.file.is_some());
+            let before = next.map(|next| {
+                let offset = self.marks.get(&next.id).map_or(0, |mark| mark.at);
+                Edge { stream: next.id, offset, file: next.path.clone() }
+            });
+            self.gaps.push(Gap {
+                input: self.catalogue.inputs()[group.group.input].name.clone(),
+                after: Edge { stream: view.id, offset: at, file: view.path.clone() },
+                before,
+                last_event: self.last_event,
+            });
+        }
         self.publish(view.id);
     }
 
@@ -205,17 +308,31 @@ impl Follower {
         });
     }
 
-    /// Closes the open stream of a lane, `at` the further of where its lines are and `mark.at`.
-    fn close(&mut self, group: &Group, mark: Mark) {
+    /// Closes the open stream of a lane where its lines are.
+    fn close(&mut self, group: &Group) {
         let Some(lane) = self.lanes.get_mut(group) else { return };
         let Some(open) = lane.open.take() else { return };
-        let at = lane.splitter.position().max(mark.at);
-        self.marks.insert(open.stream, Mark { at, done: mark.done });
+        self.marks.insert(open.stream, Mark { at: lane.splitter.position(), done: false });
+        if let Some(last) = open.reader.last() {
+            self.guards.insert(open.stream, (open.reader.offset(), Hash::of(last)));
+        }
+        self.publish(open.stream);
+    }
+
+    /// Closes the open stream of a lane for good at `at`.
+    fn close_done(&mut self, group: &GroupView, at: u64) {
+        let Some(open) = self.lanes.get_mut(&group.group).and_then(|lane| lane.open.take()) else { return };
+        self.guards.remove(&open.stream);
+        match group.streams.iter().find(|view| view.id == open.stream) {
+            Some(view) => self.finish(group, view, at),
+            None => drop(self.marks.insert(open.stream, Mark { at, done: true })),
+        }
         self.publish(open.stream);
     }
 
     /// What to open next in a lane where nothing is open.
-    fn pick(&self, view: &GroupView, lane: &Lane) -> Pick {
+    fn pick(&mut self, view: &GroupView) -> Pick {
+        let Some(lane) = self.lanes.get_mut(&view.group) else { return Pick::Wait };
         if lane.splitter.unfinished() {
             let next = view.streams.iter().find(|view| Some(view.id) == lane.next);
             return match next {
@@ -224,7 +341,10 @@ impl Follower {
                 _ => Pick::Abandon,
             };
         }
-        for stream in &view.streams {
+        if lane.passed.0 != self.snapshot.number {
+            lane.passed = (self.snapshot.number, 0);
+        }
+        while let Some(stream) = view.streams.get(lane.passed.1) {
             let mark = self.marks.get(&stream.id).copied().unwrap_or_default();
             match &stream.file {
                 Some(held) if mark.done && !grew(held, mark) => {}
@@ -233,37 +353,66 @@ impl Follower {
                 // Between two names: the next scan finds it, or finds it gone.
                 None => return Pick::Wait,
             }
+            lane.passed.1 += 1;
         }
         Pick::Wait
     }
 
-    /// Opens a stream at its mark. `false`: its content is not what it was, the catalogue will say what it is now.
-    fn open(&mut self, group: &Group, view: &View) -> Result<bool, Error> {
+    /// Opens a stream at its mark. `false`: not now; the next scan will say what it is.
+    fn open(&mut self, group: &GroupView, view: &View) -> Result<bool, Error> {
         let Some(held) = view.file.clone() else { return Ok(false) };
         let at = self.marks.get(&view.id).map_or(0, |mark| mark.at);
-        let failed = |error| Error::Read { path: held.path.clone(), offset: at, error };
-        let Some(lane) = self.lanes.get_mut(group) else { return Ok(false) };
-        let joins = lane.format.may_join(&held.head().map_err(failed)?);
+        match self.open_at(group, view, &held, at) {
+            // Renamed or removed since the scan.
+            Err(error) if is_stale(&error) => Ok(false),
+            Err(error) => Err(Error::Read { path: held.path.clone(), offset: at, error }),
+            Ok(opened) => Ok(opened),
+        }
+    }
+
+    fn open_at(
+        &mut self,
+        group: &GroupView,
+        view: &View,
+        held: &Arc<Held>,
+        at: u64,
+    ) -> std::io::Result<bool> {
+        let Some(lane) = self.lanes.get_mut(&group.group) else { return Ok(false) };
+        // Opened before the head is looked at: where that is right, so is what the reader has seen.
+        let mut reader = Reader::guarded(held)?;
+        let head = held.head()?;
+        let joins = lane.format.may_join(&head);
         let from = if joins { 0 } else { at };
-        let mut reader = Reader::new(&held);
-        let (reached, skipped) = reader.skip_to(from).map_err(failed)?;
-        let before = match held.before(at).map_err(failed)? {
-            Some(before) => Some(before),
-            None => (!joins && reached == from).then_some(skipped),
+        let size = held.look()?.stat.size;
+        let plain = held.encoding == Encoding::Plain;
+        let copied = plain && !view.live && self.met.contains(&view.id);
+        if copied && at > size && view.head.begins(&head) {
+            // Its bytes were read from another file, of which this is a copy that was made before its last lines.
+            self.finish(group, view, at);
+            return Ok(true);
+        }
+        let (reached, skipped) = reader.skip_to(from)?;
+        let stands = match self.guards.get(&view.id) {
+            // A copy that ends between the last whole line and the last byte read.
+            Some((offset, _)) if copied && *offset > size => true,
+            Some((offset, guard)) if plain => {
+                held.before(*offset)?.is_some_and(|bytes| Hash::of(&bytes) == *guard)
+            }
+            Some((offset, guard)) if !joins && *offset == from && reached == from => {
+                Hash::of(&skipped) == *guard
+            }
+            _ => !plain || at <= size,
         };
-        let guard = self.guards.remove(&view.id);
-        let rewritten = match (guard, before) {
-            (Some(guard), Some(before)) => Hash::of(&before) != guard,
-            _ => held.encoding == Encoding::Plain && at > held.look().map_err(failed)?.stat.size,
-        };
-        if rewritten {
+        if !stands || !view.head.begins(&head) {
             tracing::warn!(stream = %view.id, at, "a file no longer holds what was read from it");
-            self.catalogue.disown(view.id);
+            self.catalogue.disown(view.id, &held.stat);
             return Ok(false);
         }
         lane.splitter.begin(view.id, from, at);
-        lane.open = Some(Open { stream: view.id, reader, held });
+        lane.open = Some(Open { stream: view.id, reader, held: Arc::clone(held) });
         lane.next = None;
+        self.guards.remove(&view.id);
+        self.met.insert(view.id);
         self.marks.entry(view.id).or_default().done = false;
         Ok(true)
     }
@@ -277,13 +426,13 @@ impl Follower {
             format,
             open: None,
             next: None,
+            passed: (0, 0),
         });
         let Some(open) = &mut lane.open else {
-            let lane = &self.lanes[&view.group];
-            return match self.pick(view, lane) {
+            return match self.pick(view) {
                 Pick::Wait => Ok(Progress::Idle),
                 Pick::Open(stream) => {
-                    let opened = self.open(&view.group, &stream)?;
+                    let opened = self.open(view, &stream)?;
                     Ok(if opened { Progress::More } else { Progress::Idle })
                 }
                 Pick::Abandon => {
@@ -306,12 +455,26 @@ impl Follower {
             }
             Ok(Got::End) => Ok(self.at_end(view, stream, each)),
             Ok(Got::Corrupt) => Ok(self.at_corrupt(view, stream, each)),
+            Ok(Got::Rewritten) => Ok(self.at_rewritten(view, each)),
             Err(error) => {
                 let (path, offset) = (open.held.path.clone(), open.reader.offset());
-                self.close(&view.group, Mark::default());
-                Err(Error::Read { path, offset, error })
+                self.close(&view.group);
+                // Removed or let go: the next scan says what of.
+                if is_stale(&error) { Ok(Progress::Idle) } else { Err(Error::Read { path, offset, error }) }
             }
         }
+    }
+
+    /// The file was truncated or rewritten under us: what it holds now is another stream.
+    fn at_rewritten(&mut self, view: &GroupView, each: &mut dyn FnMut(Line<'_>, &Pieces)) -> Progress {
+        let Some(lane) = self.lanes.get_mut(&view.group) else { return Progress::Idle };
+        let Some(open) = &lane.open else { return Progress::Idle };
+        let (stream, stat) = (open.stream, open.held.stat);
+        tracing::warn!(%stream, at = lane.splitter.position(), "a file was truncated or rewritten");
+        abandon(&mut lane.splitter, each);
+        self.close(&view.group);
+        self.catalogue.disown(stream, &stat);
+        Progress::Idle
     }
 
     /// The open stream is read to its end: is it finished, or does it wait?
@@ -322,7 +485,7 @@ impl Follower {
         each: &mut dyn FnMut(Line<'_>, &Pieces),
     ) -> Progress {
         let Some(index) = view.streams.iter().position(|other| other.id == stream) else {
-            self.close(&view.group, Mark::default());
+            self.close(&view.group);
             return Progress::More;
         };
         let (before, rest) = view.streams.split_at(index);
@@ -336,9 +499,20 @@ impl Follower {
             if !late || lane.splitter.unfinished() {
                 return Progress::Idle;
             }
-            self.close(&view.group, Mark::default());
+            self.close(&view.group);
             return Progress::More;
         };
+        let (length, path) = (rest[0].length, rest[0].path.clone());
+        let place = |held: &Held| (held.stat.device, held.stat.inode);
+        let elsewhere = match (&rest[0].file, &lane.open) {
+            (Some(file), Some(open)) => place(file) != place(&open.held),
+            _ => false,
+        };
+        if lane.splitter.fed() < length && elsewhere {
+            // It was truncated before it was read, and the rest is in a copy.
+            self.close(&view.group);
+            return Progress::More;
+        }
         let direct = rest.get(1).is_some_and(|next| next.id == successor.id);
         while let Some((line, pieces)) = lane.splitter.finish() {
             each(line, pieces);
@@ -350,7 +524,11 @@ impl Follower {
         }
         // What is carried is read, too: it is settled with the line that it belongs to.
         let at = lane.splitter.fed();
-        self.close(&view.group, Mark { at, done: true });
+        if at < length {
+            let span = Span { stream, start: at, end: length };
+            self.lost.push(Lost { span, reason: "truncated", file: path });
+        }
+        self.close_done(view, at.max(length));
         Progress::More
     }
 
@@ -387,13 +565,16 @@ impl Follower {
         let end = seen.map_or(0, |seen| seen.length).max(start + left);
         let span = Span { stream, start, end };
         self.lost.push(Lost { span, reason: held.encoding.corrupt(), file: held.path.clone() });
-        self.close(&view.group, Mark { at: end, done: true });
+        self.close_done(view, end);
         Progress::More
     }
 
     fn abandon(&mut self, group: &Group, each: &mut dyn FnMut(Line<'_>, &Pieces)) {
-        if let Some(lane) = self.lanes.get_mut(group) {
-            abandon(&mut lane.splitter, each);
+        let Some(lane) = self.lanes.get_mut(group) else { return };
+        abandon(&mut lane.splitter, each);
+        let (stream, at) = (lane.splitter.stream(), lane.splitter.position());
+        if let Some(mark) = self.marks.get_mut(&stream) {
+            mark.at = mark.at.max(at);
         }
     }
 }
@@ -435,6 +616,13 @@ fn abandon(splitter: &mut Splitter, each: &mut dyn FnMut(Line<'_>, &Pieces)) {
     }
 }
 
+/// What stands before `at`. Looked at before the head: where that still stands, so did this.
+fn guard(view: &View, at: u64) -> Option<Hash> {
+    let held = view.file.as_ref()?;
+    let bytes = held.before(at).ok()??;
+    held.head().is_ok_and(|head| view.head.begins(&head)).then(|| Hash::of(&bytes))
+}
+
 /// Whether a file that was finished has more.
 fn grew(held: &Held, mark: Mark) -> bool {
     held.encoding == Encoding::Plain && held.stat.size > mark.at
@@ -462,4 +650,9 @@ fn start(view: &View, start_at: StartAt, limit: usize, snapshot: &Snapshot) -> R
         return held.line_start(held.stat.size, limit).map(Some).map_err(failed);
     }
     Ok(None)
+}
+
+fn micros(micros: i64) -> SystemTime {
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    if micros < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }
 }

@@ -4,8 +4,8 @@
 //! ([`Follower`] for live files, [`Once`] for given ones, one interface: [`Source`]), which lines are open
 //! ([`Ledger`]) and what is saved of that ([`Store`]). It knows nothing of what a line means.
 //!
-//! Modules in reading order: `lines` (with `cri`), `ledger`, `checkpoint`, `names`, `roster`, `source`, `catalogue`,
-//! `follow`, `once`; the doors to the world are `files`, `watch`, `store`.
+//! Modules in reading order: `lines` (with `cri`), `ledger`, `checkpoint`, `names`, `roster`, `horizon`, `source`,
+//! `catalogue` (with `desk`), `follow`, `once`; the doors to the world are `files`, `watch`, `store`.
 //!
 //! ```
 //! use auditship_event::{Span, StreamId};
@@ -22,7 +22,9 @@
 //! ```
 
 mod cri;
+mod desk;
 mod files;
+mod horizon;
 mod names;
 mod roster;
 
@@ -43,6 +45,6 @@ pub use follow::Follower;
 pub use ledger::{AckResult, Class, ClassKind, Ledger, Totals};
 pub use lines::{DEFAULT_LIMIT, Format, Splitter};
 pub use once::Once;
-pub use source::{Error, Lost, Progress, Source};
+pub use source::{Edge, Error, Gap, Lost, Progress, Source};
 pub use store::{Opened, Store, master_key};
 pub use watch::Watcher;

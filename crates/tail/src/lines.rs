@@ -78,6 +78,7 @@ pub struct Splitter {
     /// The bytes of the stream before that belong to the carried runs.
     carry: Option<Span>,
     single: Pieces,
+    hole_bytes: u64,
 }
 
 /// A run of records of one tag: open from the first `P` to the `F`.
@@ -140,6 +141,7 @@ impl Splitter {
             runs: Default::default(),
             carry: None,
             single: Pieces::default(),
+            hole_bytes: 0,
         }
     }
 
@@ -176,6 +178,11 @@ impl Splitter {
     /// The offset of the next byte to be fed.
     pub fn fed(&self) -> u64 {
         self.at + (self.to - self.from) as u64
+    }
+
+    /// How many bytes of holes were passed so far, in all streams.
+    pub fn hole_bytes(&self) -> u64 {
+        self.hole_bytes
     }
 
     /// The bytes of memory held.
@@ -306,6 +313,7 @@ impl Splitter {
         let hole = self.buffer[self.from..self.to].iter().take_while(|byte| **byte == 0).count();
         self.from += hole;
         self.at += hole as u64;
+        self.hole_bytes += hole as u64;
         self.scanned = self.scanned.max(self.from);
     }
 

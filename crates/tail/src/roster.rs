@@ -8,8 +8,9 @@
 //! content is the beginning of another file is a copy of it until they differ.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use auditship_event::StreamId;
@@ -19,7 +20,7 @@ use crate::files::HEAD;
 use crate::names::{self, Stamp};
 
 /// A live file's path (which may not exist), with the number of its input.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Group {
     pub(crate) input: usize,
     pub(crate) live: PathBuf,
@@ -37,8 +38,10 @@ pub(crate) struct Seen {
     /// The length of its content, where it is known without decoding.
     pub(crate) length: Option<u64>,
     pub(crate) modified: SystemTime,
-    /// The first bytes of its content, at most [`HEAD`].
-    pub(crate) head: Vec<u8>,
+    /// The first bytes of its content behind a hole, at most [`HEAD`].
+    pub(crate) head: Arc<[u8]>,
+    /// The stream that it was at the last scan, when nothing of it has changed since.
+    pub(crate) known: Option<StreamId>,
 }
 
 /// What is known of a stream.
@@ -48,6 +51,9 @@ pub(crate) struct Known {
     pub(crate) group: Group,
     /// In how many scans in a row no file had its content.
     pub(crate) missing: u32,
+    /// Set when it was last seen as the live file and nobody saw how it was rotated: more may have been written to it
+    /// than is known, and whole files after it.
+    pub(crate) edge: bool,
     /// Set when its file was seen by this process, not only read from the state log.
     met: bool,
     /// The length in the record that was last handed out.
@@ -58,6 +64,9 @@ pub(crate) struct Known {
 /// was lost.
 const LENGTH_STEP: u64 = 1 << 20;
 
+/// So much of a head is no other file's by chance.
+const ENOUGH: u32 = 256;
+
 /// The streams of all inputs.
 #[derive(Default)]
 pub(crate) struct Roster {
@@ -67,6 +76,17 @@ pub(crate) struct Roster {
     inputs: Vec<String>,
     next: u64,
     changes: Vec<Entry>,
+    /// Files that turned out to hold something else than the stream: by device and inode.
+    banned: BTreeSet<(StreamId, u64, u64)>,
+    counts: Counts,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) scans: u64,
+    pub(crate) rotations: u64,
+    pub(crate) gaps: u64,
 }
 
 impl Roster {
@@ -76,11 +96,22 @@ impl Roster {
             // An input that is no longer configured keeps its records: it may come back.
             let Some(input) = roster.inputs.iter().position(|name| *name == record.input) else { continue };
             let group = Group { input, live: live_path(Path::new(&record.file)) };
-            let saved_length = record.length;
-            let known =
-                Known { record: record.clone(), group: group.clone(), missing: 0, met: false, saved_length };
+            let known = Known {
+                record: record.clone(),
+                group: group.clone(),
+                missing: 0,
+                edge: record.inode != 0 && group.live == Path::new(&record.file),
+                met: false,
+                saved_length: record.length,
+            };
             roster.streams.insert(record.id, known);
             roster.order.entry(group).or_default().push(record.id);
+        }
+        // Also where there was nothing yet in the live file: the newest one is where knowledge ends.
+        for newest in roster.order.values().filter_map(|order| order.last()) {
+            if let Some(known) = roster.streams.get_mut(newest) {
+                known.edge = known.record.inode != 0;
+            }
         }
         roster
     }
@@ -99,14 +130,13 @@ impl Roster {
         std::mem::take(&mut self.changes)
     }
 
-    /// Takes its content away from a stream: the file turned out to hold something else.
-    pub(crate) fn disown(&mut self, stream: StreamId) {
-        if let Some(known) = self.streams.get_mut(&stream) {
-            // No file is that long in its head.
-            known.record.head = Hash { length: u32::MAX, hash: String::new() };
-            known.record.inode = 0;
-            self.changes.push(Entry::Stream(known.record.clone()));
-        }
+    /// The file at this place is not this stream, whatever its head says.
+    pub(crate) fn ban(&mut self, stream: StreamId, device: u64, inode: u64) {
+        self.banned.insert((stream, device, inode));
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Says how long a stream is, where only decoding could tell.
@@ -114,7 +144,8 @@ impl Roster {
         if let Some(known) = self.streams.get_mut(&stream)
             && known.record.length < length
         {
-            known.record.length = length;
+            (known.record.length, known.saved_length) = (length, length);
+            self.changes.push(Entry::Stream(known.record.clone()));
         }
     }
 
@@ -125,6 +156,7 @@ impl Roster {
                 order.retain(|other| *other != stream);
             }
             self.order.retain(|_, order| !order.is_empty());
+            self.banned.retain(|(other, ..)| *other != stream);
             self.changes.push(Entry::Retired(stream));
         }
     }
@@ -141,29 +173,47 @@ impl Roster {
         let mut found = vec![None; seen.len()];
         let mut taken = BTreeMap::new();
         for (index, file) in seen.iter().enumerate() {
-            if let Some(stream) = self.by_inode(file, contents)
+            if let Some(stream) = file.known.filter(|stream| self.streams.contains_key(stream))
+                && !self.is_banned(stream, file)
                 && !taken.contains_key(&stream)
             {
                 found[index] = Some(stream);
                 taken.insert(stream, index);
             }
         }
-        for index in by_age(seen) {
-            let file = &seen[index];
-            if found[index].is_some() || file.head.is_empty() {
+        let index = Index::new(&self.streams, seen.len() > taken.len());
+        for (at, file) in seen.iter().enumerate() {
+            if found[at].is_none()
+                && let Some(stream) = self.by_inode(file, &index, contents)
+                && !taken.contains_key(&stream)
+            {
+                found[at] = Some(stream);
+                taken.insert(stream, at);
+            }
+        }
+        let first = self.next;
+        for at in by_age(seen) {
+            let file = &seen[at];
+            if found[at].is_some() || file.head.is_empty() {
                 continue;
             }
-            let stream = self.by_head(file, &taken, contents);
+            let stream = self.by_head(file, &taken, &index, contents);
             let stream = match stream {
                 Some(stream) => stream,
-                None if self.is_copy(index, seen, &taken, contents) => continue,
+                None if self.is_copy(at, seen, &taken, contents) => continue,
                 None => self.create(file),
             };
-            found[index] = Some(stream);
-            taken.insert(stream, index);
+            found[at] = Some(stream);
+            taken.insert(stream, at);
+        }
+        if complete == Complete::Yes {
+            self.edges(seen, &taken, first, contents);
         }
         for (stream, index) in &taken {
-            self.update(*stream, &seen[*index]);
+            // What has not changed says nothing new.
+            if seen[*index].known != Some(*stream) {
+                self.update(*stream, &seen[*index]);
+            }
         }
         for (stream, known) in &mut self.streams {
             match (taken.contains_key(stream), complete) {
@@ -173,29 +223,86 @@ impl Roster {
             }
         }
         self.sort(seen, &found);
+        self.counts.scans += 1;
         found
     }
 
-    /// An inode number is used again at once: it means something only while we hold a descriptor of it.
-    fn by_inode(&self, file: &Seen, contents: &mut dyn Contents) -> Option<StreamId> {
+    /// Finds the groups of which everything was deleted between two scans while new files are there: as many files as
+    /// the writer keeps were rotated in between, maybe more. What was only moved away says nothing of that.
+    fn edges(
+        &mut self,
+        seen: &[Seen],
+        taken: &BTreeMap<StreamId, usize>,
+        first: u64,
+        contents: &mut dyn Contents,
+    ) {
+        let there: BTreeSet<&Group> = seen.iter().map(|file| &file.group).collect();
+        let old = taken.iter().filter(|(stream, _)| stream.0 < first).map(|(_, index)| &seen[*index].group);
+        let old: BTreeSet<&Group> = old.collect();
+        for (_, order) in self.order.iter().filter(|(group, _)| there.contains(group) && !old.contains(group))
+        {
+            let newest = order.iter().rev().find(|stream| stream.0 < first);
+            if let Some(known) = newest.and_then(|stream| self.streams.get_mut(stream)) {
+                if known.met && known.missing == 0 && contents.deleted(known.record.id) {
+                    known.edge = true;
+                    self.changes.push(endless(&known.record));
+                }
+            }
+        }
+        for (stream, known) in &self.streams {
+            // At the second look: a rename may fall between two.
+            self.counts.gaps += u64::from(known.edge && known.missing == 1 && !taken.contains_key(stream));
+        }
+    }
+
+    /// A stream is settled by everyone and its file is gone: nothing is missing any more should it stay away.
+    pub(crate) fn entomb(&mut self, stream: StreamId) {
+        if let Some(known) = self.streams.get_mut(&stream)
+            && known.record.inode != 0
+        {
+            known.edge = false;
+            (known.record.device, known.record.inode) = (0, 0);
+            self.changes.push(Entry::Stream(known.record.clone()));
+        }
+    }
+
+    /// The end of a stream was never seen: its file was truncated.
+    pub(crate) fn cut(&mut self, stream: StreamId) {
+        if let Some(known) = self.streams.get_mut(&stream) {
+            known.edge = true;
+            self.changes.push(endless(&known.record));
+        }
+    }
+
+    fn is_banned(&self, stream: StreamId, file: &Seen) -> bool {
+        !self.banned.is_empty() && self.banned.contains(&(stream, file.device, file.inode))
+    }
+
+    /// An inode number is used again at once: it means something only while we hold a descriptor of it, or when a
+    /// restart finds enough of the same content in the same place (and maybe a copy of it elsewhere).
+    fn by_inode(&self, file: &Seen, index: &Index, contents: &mut dyn Contents) -> Option<StreamId> {
+        let streams = index.places.get(&(file.device, file.inode))?;
         let mine = |known: &&Known| {
             let record = &known.record;
-            let place = record.device == file.device && record.inode == file.inode;
             // A file that we saw longer was truncated: it is another stream even if it begins the same.
             let shrunk = known.met && file.length.is_some_and(|length| length < record.length);
-            place
-                && !shrunk
+            !shrunk
                 && known.group.input == file.group.input
+                && !self.is_banned(record.id, file)
                 && begins(record, file)
-                && contents.held(record.id).is_some_and(|head| head.starts_with(&file.head))
+                && match contents.held(record.id) {
+                    Some(head) => head.starts_with(&file.head),
+                    None => !known.met && record.head.length >= ENOUGH && !longer_than(record, file),
+                }
         };
-        self.streams.values().find(mine).map(|known| known.record.id)
+        streams.iter().filter_map(|stream| self.streams.get(stream)).find(mine).map(|known| known.record.id)
     }
 
     fn by_head(
         &self,
         file: &Seen,
         taken: &BTreeMap<StreamId, usize>,
+        index: &Index,
         contents: &mut dyn Contents,
     ) -> Option<StreamId> {
         let mine = |known: &&Known| {
@@ -206,20 +313,21 @@ impl Roster {
             known.group.input == file.group.input
                 && !taken.contains_key(&record.id)
                 && !truncated
-                && begins(record, file)
+                && !self.is_banned(record.id, file)
         };
-        let mut candidates: Vec<&Known> = self.streams.values().filter(mine).collect();
+        let begun = index.begun_by(&file.head).filter_map(|stream| self.streams.get(stream));
+        let mut candidates: Vec<&Known> = begun.filter(mine).collect();
         candidates.sort_by_key(|known| {
             let record = &known.record;
             let moved = (record.device, record.inode) != (file.device, file.inode);
             (std::cmp::Reverse(record.head.length), moved, record.id)
         });
         let right = candidates.into_iter().find(|known| match contents.held(known.record.id) {
-            // The descriptor tells what the stream is now.
-            Some(head) => head == file.head,
+            // The descriptor tells what the stream is now, unless it was truncated under us.
+            Some(head) if known.record.head.begins(&head) => *head == *file.head,
             // A backup does not grow. What begins like it and goes on is another file: a torn first line may begin
             // like any other.
-            None => {
+            _ => {
                 let length = known.record.head.length as usize;
                 let backup = live_path(Path::new(&known.record.file)) != Path::new(&known.record.file);
                 !backup || length >= HEAD || length == file.head.len()
@@ -237,7 +345,7 @@ impl Roster {
     ) -> bool {
         let file = &seen[index];
         // A torn first line may begin like any other: it says nothing.
-        let lines = file.head.contains(&b'\n') || file.head.len() == HEAD;
+        let lines = file.head.contains(&b'\n') || file.head.len() >= ENOUGH as usize;
         lines
             && taken.values().any(|other| {
                 let whole = &seen[*other];
@@ -261,7 +369,10 @@ impl Roster {
             device: file.device,
             inode: file.inode,
         };
-        let known = Known { record, group: file.group.clone(), missing: 0, met: true, saved_length: 0 };
+        let known =
+            Known { record, group: file.group.clone(), missing: 0, edge: false, met: true, saved_length: 0 };
+        // Rotated before it was ever seen; at the first scan everything is.
+        self.counts.rotations += u64::from(self.counts.scans > 0 && file.stamp.is_some());
         self.streams.insert(id, known);
         self.order.entry(file.group.clone()).or_default().push(id);
         id
@@ -269,13 +380,19 @@ impl Roster {
 
     fn update(&mut self, stream: StreamId, file: &Seen) {
         let Some(known) = self.streams.get_mut(&stream) else { return };
-        known.met = true;
+        (known.met, known.edge) = (true, false);
         let before = known.record.clone();
         let record = &mut known.record;
+        let was_live = known.group.live == Path::new(&before.file);
+        self.counts.rotations += u64::from(was_live && file.stamp.is_some());
         if (record.head.length as usize) < file.head.len() {
             record.head = Hash::of(&file.head);
         }
         (record.device, record.inode) = (file.device, file.inode);
+        if was_live && file.stamp.is_some() && file.length.is_none() {
+            // It grew after it was last seen, nobody knows how far.
+            (record.length, known.saved_length) = (0, 0);
+        }
         record.length = record.length.max(file.length.unwrap_or(0));
         record.file = file.path.to_string_lossy().into_owned();
         let grown = record.length >= known.saved_length + LENGTH_STEP;
@@ -310,6 +427,40 @@ impl Roster {
     }
 }
 
+/// Where to look for a stream, made once a scan.
+#[derive(Default)]
+struct Index {
+    places: HashMap<(u64, u64), Vec<StreamId>>,
+    /// By the length of what was hashed, and the hash.
+    heads: BTreeMap<u32, HashMap<String, Vec<StreamId>>>,
+}
+
+impl Index {
+    fn new(streams: &BTreeMap<StreamId, Known>, wanted: bool) -> Index {
+        let mut index = Index::default();
+        for known in streams.values().filter(|_| wanted) {
+            let record = &known.record;
+            index.places.entry((record.device, record.inode)).or_default().push(record.id);
+            if record.head.length > 0 {
+                let heads = index.heads.entry(record.head.length).or_default();
+                heads.entry(record.head.hash.clone()).or_default().push(record.id);
+            }
+        }
+        index
+    }
+
+    /// The streams that `head` begins with.
+    fn begun_by<'a>(&'a self, head: &'a [u8]) -> impl Iterator<Item = &'a StreamId> {
+        self.heads
+            .iter()
+            .filter_map(|(length, heads)| {
+                let begin = head.get(..*length as usize)?;
+                heads.get(&Hash::of(begin).hash)
+            })
+            .flatten()
+    }
+}
+
 /// What only reading can tell.
 pub(crate) trait Contents {
     /// Whether the shorter of two files, by their numbers in what was seen, is the beginning of the other.
@@ -317,6 +468,9 @@ pub(crate) trait Contents {
 
     /// The head of the file that is held open for a stream, as it is now.
     fn held(&mut self, stream: StreamId) -> Option<Vec<u8>>;
+
+    /// Whether the file that was held for a stream has no name any more, here or elsewhere.
+    fn deleted(&mut self, stream: StreamId) -> bool;
 }
 
 /// Whether a scan could look at everything.
@@ -324,6 +478,16 @@ pub(crate) trait Contents {
 pub(crate) enum Complete {
     Yes,
     No,
+}
+
+/// The record of a stream of which the end was never seen, for a restart before that is told.
+fn endless(record: &StreamRecord) -> Entry {
+    Entry::Stream(StreamRecord { length: 0, ..record.clone() })
+}
+
+/// Whether a stream was longer than `file` is.
+fn longer_than(record: &StreamRecord, file: &Seen) -> bool {
+    file.length.is_some_and(|length| length < record.length)
 }
 
 fn begins(record: &StreamRecord, file: &Seen) -> bool {
@@ -380,7 +544,8 @@ mod tests {
             inode,
             length: (!name.ends_with(".gz")).then_some(content.len() as u64),
             modified: UNIX_EPOCH,
-            head: content.as_bytes()[..content.len().min(HEAD)].to_vec(),
+            head: content.as_bytes()[..content.len().min(HEAD)].into(),
+            known: None,
         }
     }
 
@@ -399,6 +564,10 @@ mod tests {
         fn held(&mut self, _: StreamId) -> Option<Vec<u8>> {
             None
         }
+
+        fn deleted(&mut self, _: StreamId) -> bool {
+            true
+        }
     }
 
     /// Files that differ behind their heads; one head is held for all streams.
@@ -411,6 +580,10 @@ mod tests {
 
         fn held(&mut self, _: StreamId) -> Option<Vec<u8>> {
             self.0.map(|head| head.as_bytes().to_vec())
+        }
+
+        fn deleted(&mut self, _: StreamId) -> bool {
+            true
         }
     }
 

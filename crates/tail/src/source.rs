@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
-use auditship_event::{Line, Span};
+use auditship_event::{Line, Span, StreamId};
 
 use crate::cri::Pieces;
 
@@ -23,9 +24,34 @@ pub enum Progress {
 pub struct Lost {
     /// Which; where the end is not known, a lower bound.
     pub span: Span,
-    /// Why: `deleted`, `corrupt_gz`, `corrupt_zstd`, `released`.
+    /// Why: `deleted`, `released`, `truncated`, `corrupt_gz`, `corrupt_zstd`.
     pub reason: &'static str,
     /// The file's last known name.
+    pub file: PathBuf,
+}
+
+/// Something may be missing, and nobody can say how much: the live file was rotated and its backups were deleted
+/// while nobody looked. What is known to be lost is told as [`Lost`] besides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The input's name.
+    pub input: String,
+    /// The end of what was there before it.
+    pub after: Edge,
+    /// Where reading goes on: the next line of that stream is the first one found. `None`: there is nothing yet.
+    pub before: Option<Edge>,
+    /// The time of the last event before it, when the checkpoint has one ([`crate::Position::last_event`]).
+    pub last_event: Option<SystemTime>,
+}
+
+/// A place beside a [`Gap`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// The stream.
+    pub stream: StreamId,
+    /// The offset in it.
+    pub offset: u64,
+    /// Its file's last known name.
     pub file: PathBuf,
 }
 
@@ -79,5 +105,15 @@ pub trait Source {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({}): {} bytes", self.file.display(), self.reason, self.span.len())
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: after byte {} of {}", self.input, self.after.offset, self.after.file.display())?;
+        match &self.before {
+            Some(before) => write!(f, " and before byte {} of {}", before.offset, before.file.display()),
+            None => write!(f, ", with nothing after it yet"),
+        }
     }
 }

@@ -82,10 +82,85 @@ pub enum Opened {
     },
 }
 
+const LOG: &str = "state.log";
+const BESIDE: &str = "state.log.new";
+const KEPT: &str = "state.log.damaged";
+
+/// All that the log needs of a disk, by names in one directory. What is not synced may be lost in part when the power
+/// goes; so may the names, until [`Disk::sync_names`].
+trait Disk: Send {
+    /// `None`: there is no such file.
+    fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>>;
+    /// Makes `bytes` all that the file holds from `offset` on; makes the file where there is none.
+    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    fn sync(&mut self, name: &str) -> io::Result<()>;
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+    fn sync_names(&mut self) -> io::Result<()>;
+}
+
+/// A directory. The file that was last written stays open.
+struct Directory {
+    dir: PathBuf,
+    open: Option<(String, File)>,
+}
+
+impl Directory {
+    fn file(&mut self, name: &str) -> io::Result<&mut File> {
+        match self.open.take() {
+            Some((known, file)) if known == name => Ok(&mut self.open.insert((known, file)).1),
+            _ => {
+                let file = private().open(self.dir.join(name))?;
+                // A file left by a crash keeps the mode that it had.
+                file.set_permissions(fs::Permissions::from_mode(0o600))?;
+                Ok(&mut self.open.insert((name.to_owned(), file)).1)
+            }
+        }
+    }
+}
+
+impl Disk for Directory {
+    fn read(&mut self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.dir.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let file = self.file(name)?;
+        if file.metadata()?.len() > offset {
+            file.set_len(offset)?;
+        }
+        file.seek(SeekFrom::Start(offset))?;
+        file.write_all(bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.file(name)?.sync_data()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.dir.join(from), self.dir.join(to))?;
+        self.open = self.open.take().and_then(|(name, file)| (name == from).then(|| (to.to_owned(), file)));
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.open = self.open.take().filter(|(open, _)| open != name);
+        fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
 /// The state directory, held by this process alone.
 pub struct Store {
     dir: PathBuf,
-    log: File,
+    disk: Box<dyn Disk>,
     /// The length of the log that is known to be good.
     length: u64,
     state: State,
@@ -93,7 +168,7 @@ pub struct Store {
     queue: Vec<u8>,
     /// Set when the log on disk cannot be trusted: the next sync writes all of it.
     suspect: bool,
-    _lock: File,
+    _lock: Option<File>,
 }
 
 impl Store {
@@ -102,32 +177,41 @@ impl Store {
         let mut builder = fs::DirBuilder::new();
         builder.recursive(true).mode(0o700).create(dir).map_err(io_error("create", dir))?;
         let lock = take_lock(dir)?;
-        let path = dir.join("state.log");
-        let existed = path.exists();
-        let mut log = private().open(&path).map_err(io_error("open", &path))?;
-        let mut bytes = Vec::new();
-        log.read_to_end(&mut bytes).map_err(io_error("read", &path))?;
-        let replay = checkpoint::replay(&bytes);
+        let disk = Directory { dir: dir.to_owned(), open: None };
+        let (mut store, opened) = Store::over(dir, Box::new(disk))?;
+        store._lock = Some(lock);
+        Ok((store, opened))
+    }
+
+    fn over(dir: &Path, mut disk: Box<dyn Disk>) -> Result<(Store, Opened), Error> {
+        let path = dir.join(LOG);
+        let found = disk.read(LOG).map_err(io_error("read", &path))?;
+        let bytes = found.as_deref().unwrap_or_default();
+        let replay = checkpoint::replay(bytes);
+        let length = replay.good as u64;
         let opened = match replay.end {
             End::Newer(version) => return Err(Error::Newer { path, version }),
-            End::Clean if !existed || bytes.is_empty() => Opened::Fresh,
+            End::Clean if bytes.is_empty() => Opened::Fresh,
             End::Clean => Opened::Clean,
-            End::Torn => Opened::TornTail { bytes: (bytes.len() - replay.good) as u64 },
+            End::Torn => Opened::TornTail { bytes: bytes.len() as u64 - length },
             End::Damaged => {
-                let kept = dir.join("state.log.damaged");
-                fs::copy(&path, &kept).map_err(io_error("copy to", &kept))?;
-                Opened::Damaged { at: replay.good as u64, kept }
+                let kept = dir.join(KEPT);
+                disk.write(KEPT, 0, bytes).map_err(io_error("copy to", &kept))?;
+                Opened::Damaged { at: length, kept }
             }
         };
         let suspect = matches!(opened, Opened::Damaged { .. });
-        let length = replay.good as u64;
-        if opened == Opened::Fresh {
-            sync_dir(dir)?;
-        } else if !suspect && length < bytes.len() as u64 {
-            log.set_len(length).map_err(io_error("cut", &path))?;
+        match opened {
+            Opened::Fresh => {
+                disk.write(LOG, 0, &[]).map_err(io_error("create", &path))?;
+                disk.sync_names().map_err(io_error("sync", dir))?;
+            }
+            Opened::TornTail { .. } => disk.write(LOG, length, &[]).map_err(io_error("cut", &path))?,
+            Opened::Clean | Opened::Damaged { .. } => {}
         }
         let dir = dir.to_owned();
-        let store = Store { dir, log, length, state: replay.state, queue: Vec::new(), suspect, _lock: lock };
+        let state = State { damaged: suspect, ..replay.state };
+        let store = Store { dir, disk, length, state, queue: Vec::new(), suspect, _lock: None };
         Ok((store, opened))
     }
 
@@ -161,7 +245,7 @@ impl Store {
         if let Err(error) = self.write_queue() {
             self.suspect = true;
             self.queue = Vec::new();
-            return Err(io_error("write", &self.dir.join("state.log"))(error));
+            return Err(io_error("write", &self.dir.join(LOG))(error));
         }
         self.length += self.queue.len() as u64;
         self.queue.clear();
@@ -172,30 +256,27 @@ impl Store {
     }
 
     fn write_queue(&mut self) -> io::Result<()> {
-        self.log.seek(SeekFrom::Start(self.length))?;
-        self.log.write_all(&self.queue)?;
-        self.log.sync_data()
+        self.disk.write(LOG, self.length, &self.queue)?;
+        self.disk.sync(LOG)
     }
 
     /// Writes the state beside the log and renames it over the log.
     fn rewrite(&mut self) -> Result<(), Error> {
         self.suspect = true;
         self.queue.clear();
-        let path = self.dir.join("state.log");
-        let beside = self.dir.join("state.log.new");
         let bytes = self.state.encode();
-        let written = write_new(&beside, &bytes).and_then(|file| fs::rename(&beside, &path).map(|()| file));
-        let log = match written {
-            Ok(log) => log,
-            Err(error) => {
-                // On a full disk the half-written file would only make it worse.
-                let _ = fs::remove_file(&beside);
-                return Err(io_error("write", &beside)(error));
-            }
-        };
-        self.log = log;
+        let disk = &mut self.disk;
+        let written = disk
+            .write(BESIDE, 0, &bytes)
+            .and_then(|()| disk.sync(BESIDE))
+            .and_then(|()| disk.rename(BESIDE, LOG));
+        if let Err(error) = written {
+            // On a full disk the half-written file would only make it worse.
+            let _ = self.disk.remove(BESIDE);
+            return Err(io_error("write", &self.dir.join(BESIDE))(error));
+        }
         self.length = bytes.len() as u64;
-        sync_dir(&self.dir)?;
+        self.disk.sync_names().map_err(io_error("sync", &self.dir))?;
         self.suspect = false;
         Ok(())
     }
@@ -280,6 +361,9 @@ fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
 }
 
 #[cfg(test)]
+mod power;
+
+#[cfg(test)]
 mod tests {
     use auditship_event::StreamId;
 
@@ -356,29 +440,6 @@ mod tests {
         drop(store);
         assert_eq!(Store::open(temp.path()).unwrap().1, Opened::Clean);
         assert_eq!(fs::read(temp.path().join("state.log.damaged")).unwrap(), damaged);
-    }
-
-    #[test]
-    fn a_failed_write_is_retried_whole() {
-        let temp = tempfile::tempdir().unwrap();
-        let (mut store, _) = Store::open(temp.path()).unwrap();
-        store.append(at(1));
-        store.sync().unwrap();
-        // A directory in the way makes the rewrite fail; a read-only descriptor makes the append fail.
-        store.log = File::open(temp.path().join("state.log")).unwrap();
-        fs::create_dir(temp.path().join("state.log.new")).unwrap();
-        store.append(at(2));
-        assert!(store.sync().is_err());
-        store.append(at(3));
-        assert!(store.sync().is_err());
-        assert!(!store.is_synced());
-        assert_eq!(offset(&store), Some(3));
-        fs::remove_dir(temp.path().join("state.log.new")).unwrap();
-        store.sync().unwrap();
-        assert!(store.is_synced());
-        drop(store);
-        let (store, opened) = Store::open(temp.path()).unwrap();
-        assert_eq!((opened, offset(&store)), (Opened::Clean, Some(3)));
     }
 
     #[test]

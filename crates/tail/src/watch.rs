@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use notify::Watcher as _;
 
@@ -19,28 +19,47 @@ use crate::names;
 /// How often the directories are read.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long at least between two scans, however much a file watch says.
+/// How long at least between the beginnings of two scans, however much a file watch says.
 const AT_LEAST: Duration = Duration::from_millis(100);
 
+/// And how many times as long as the last scan took, so that a huge directory does not cost a whole core.
+const REST: u32 = 10;
+
 impl Catalogue {
-    /// Scans on a thread of its own until the handle is dropped.
+    /// Scans on a thread of its own until the handle is dropped, at once where a file watch says that it is worth it.
     pub fn spawn(self: &Arc<Catalogue>) -> io::Result<Watcher> {
+        self.spawn_with(Watch::new)
+    }
+
+    /// As [`Catalogue::spawn`] without a file watch: for file systems that have none.
+    pub fn spawn_unwatched(self: &Arc<Catalogue>) -> io::Result<Watcher> {
+        self.spawn_with(|_| Watch { watcher: None, dirs: BTreeSet::new() })
+    }
+
+    fn spawn_with(
+        self: &Arc<Catalogue>,
+        watch: impl FnOnce(SyncSender<Wake>) -> Watch + Send + 'static,
+    ) -> io::Result<Watcher> {
         let (wake, woken) = mpsc::sync_channel(1);
         let catalogue = Arc::clone(self);
         let hint = wake.clone();
         let work = move || {
-            let mut watch = Watch::new(hint);
+            let mut watch = watch(hint);
             loop {
+                let begun = Instant::now();
                 catalogue.scan(SystemTime::now());
                 watch.follow(catalogue.directories());
-                let wait = match woken.recv_timeout(EVERY) {
+                let rest = begun + AT_LEAST.max(begun.elapsed() * REST).min(EVERY);
+                match woken.recv_timeout((begun + EVERY).saturating_duration_since(Instant::now())) {
                     Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Ok(Wake::Look) => AT_LEAST,
                     Err(RecvTimeoutError::Timeout) => continue,
-                };
-                // A busy log would have us scan all the time.
-                if let Ok(Wake::Stop) = woken.recv_timeout(wait) {
-                    return;
+                    Ok(Wake::Look) => {}
+                }
+                // A busy log says so all the time.
+                while let Some(wait) = rest.checked_duration_since(Instant::now()) {
+                    if let Ok(Wake::Stop) = woken.recv_timeout(wait) {
+                        return;
+                    }
                 }
             }
         };
@@ -53,16 +72,27 @@ pub(crate) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
-/// The files that `pattern` and the rotations beside it mean, each with its live file's path.
-pub(crate) fn candidates(
-    pattern: &Path,
-    problems: &mut BTreeMap<PathBuf, String>,
-) -> Vec<(PathBuf, PathBuf)> {
+/// What stands in the directories that a pattern means, in order.
+pub(crate) type Listing = Vec<(PathBuf, Vec<String>)>;
+
+/// Lists the directories that `pattern` means.
+pub(crate) fn listing(pattern: &Path, problems: &mut BTreeMap<PathBuf, String>) -> Listing {
+    let dirs = directories(pattern.parent().unwrap_or(Path::new("")), problems);
+    dirs.into_iter()
+        .map(|dir| {
+            let mut names = list(&dir, problems);
+            names.sort_unstable();
+            (dir, names)
+        })
+        .collect()
+}
+
+/// The files in `listing` that `pattern` and the rotations beside it mean, each with its live file's path.
+pub(crate) fn candidates(pattern: &Path, listing: &Listing) -> Vec<(PathBuf, PathBuf)> {
     let wanted = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut files = Vec::new();
-    for dir in directories(pattern.parent().unwrap_or(Path::new("")), problems) {
-        let names: BTreeSet<String> = list(&dir, problems).into_iter().collect();
-        for name in &names {
+    for (dir, names) in listing {
+        for name in names {
             let backup = names::backup(name);
             let base = backup.as_ref().map_or(&name[..], |backup| &backup.base);
             if !names::glob(&wanted, base) && !names::glob(&wanted, name) {
@@ -71,7 +101,7 @@ pub(crate) fn candidates(
             // lumberjack writes the final name in place and removes the plain file when it is done
             // (natefinch/lumberjack `lumberjack.go`, `compressLogFile`); so do logrotate and the kubelet.
             let (plain, compressed) = names::uncompressed(name);
-            if compressed && names.contains(plain) {
+            if compressed && names.binary_search_by(|name| name.as_str().cmp(plain)).is_ok() {
                 continue;
             }
             files.push((dir.join(name), dir.join(base)));

@@ -11,7 +11,7 @@ use crate::exit::Failure;
 use crate::outputs;
 use crate::pipeline::{Kept, Pipeline};
 use crate::plan::Plan;
-use crate::report::Report;
+use crate::report::{Account, Report};
 use crate::status::Status;
 use anyhow::Context as _;
 use auditship_ship::Batch;
@@ -221,6 +221,8 @@ impl World<Once> for Given {
     }
 
     fn freeze(&mut self, _: &Pipeline, _: &Batch) {}
+
+    fn amend(&mut self, _: &Once, _: &Pipeline, _: &mut Account) {}
 
     fn keep(&mut self, _: Vec<Kept>) {}
 

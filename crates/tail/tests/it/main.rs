@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests write real files")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cases;
 mod follow;
 mod ledger;
 mod lines;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use auditship_tail::{
-    Catalogue, Class, DEFAULT_LIMIT, Entry, Follower, Format, Input, Ledger, Limits, Lost, Position,
+    Catalogue, Class, DEFAULT_LIMIT, Entry, Follower, Format, Gap, Input, Ledger, Limits, Lost, Position,
     Progress, Source, StartAt, State,
 };
 
@@ -27,6 +27,7 @@ pub(crate) struct Agent {
     pub(crate) ledger: Ledger,
     pub(crate) lines: Vec<String>,
     pub(crate) lost: Vec<Lost>,
+    pub(crate) gaps: Vec<Gap>,
 }
 
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -78,7 +79,7 @@ impl World {
         let follower = Follower::new(Arc::clone(&catalogue), position).unwrap();
         let totals = position.map(|position| position.totals.clone()).unwrap_or_default();
         let ledger = Ledger::new(&follower.positions(), &totals);
-        Agent { catalogue, follower, ledger, lines: Vec::new(), lost: Vec::new() }
+        Agent::new(catalogue, follower, ledger)
     }
 
     pub(crate) fn tick(&mut self, seconds: u64) -> SystemTime {
@@ -104,7 +105,8 @@ impl World {
         agent.catalogue.changes().into_iter().for_each(|entry| self.state.apply(entry));
         let totals = agent.ledger.committed();
         assert!(totals.adds_up());
-        let position = Position { consumer: "consumer".into(), positions, guards, totals };
+        let position =
+            Position { consumer: "consumer".into(), positions, guards, totals, ..Position::default() };
         self.state.apply(Entry::Position(position));
         // What is saved is what a log would give back.
         let replay = auditship_tail::checkpoint::replay(&self.state.encode());
@@ -114,6 +116,10 @@ impl World {
 }
 
 impl Agent {
+    pub(crate) fn new(catalogue: Arc<Catalogue>, follower: Follower, ledger: Ledger) -> Agent {
+        Agent { catalogue, follower, ledger, lines: Vec::new(), lost: Vec::new(), gaps: Vec::new() }
+    }
+
     /// One call of read; what it gives is settled.
     pub(crate) fn read(&mut self) -> Progress {
         let (ledger, lines) = (&mut self.ledger, &mut self.lines);
@@ -128,6 +134,7 @@ impl Agent {
             self.ledger.lost(lost.reason, lost.span);
             self.lost.push(lost);
         }
+        self.gaps.extend(self.follower.gaps());
         assert_eq!(self.ledger.faults(), 0);
         progress
     }
