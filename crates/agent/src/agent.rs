@@ -27,9 +27,6 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
-/// How often at most a consumer's position goes into the state log.
-const SAVE_EVERY: Duration = Duration::from_secs(1);
-
 /// All that lines which were not understood may take up on the node.
 const KEPT_BYTES: u64 = 64 << 20;
 
@@ -124,7 +121,6 @@ impl Agent {
             store: self.store.clone(),
             catalogue: self.catalogue.clone(),
             saved: None,
-            saved_at: Instant::now(),
             frozen: Vec::new(),
             kept: Keeper::open(&plan.state_dir.join("failed-closed")),
             in_flight: InFlight::begin(inflight::path(&plan.state_dir, &output.name), &source.positions()),
@@ -246,7 +242,6 @@ struct Follow {
     store: SharedStore,
     catalogue: Arc<Catalogue>,
     saved: Option<BTreeMap<StreamId, u64>>,
-    saved_at: Instant,
     /// Objects written down and not known to be behind the position yet.
     frozen: Vec<(String, Vec<Span>)>,
     kept: Keeper,
@@ -304,25 +299,22 @@ impl World<Follower> for Follow {
         if last == Last::Yes {
             self.in_flight.end();
         }
-        let now = Instant::now();
-        if last == Last::No && now.duration_since(self.saved_at) < SAVE_EVERY {
-            return;
-        }
-        self.saved_at = now;
         for gap in source.gaps() {
             error!(output = self.output.name, %gap, "an unknown amount of the log is missing");
         }
         pipeline.ledger.retain(|stream| self.catalogue.knows(stream));
         let positions = pipeline.ledger.positions();
-        if self.saved.as_ref() == Some(&positions) {
-            return;
-        }
-        let guards = source.committed(&positions);
+        let changed = self.saved.as_ref() != Some(&positions);
+        let guards = if changed { source.committed(&positions) } else { BTreeMap::new() };
         let store = self.store.clone();
         let mut store = lock(&store);
         // A position must never name a stream that the log does not know.
         for entry in self.catalogue.changes() {
             store.append(entry);
+        }
+        if !changed {
+            let _ = store.write();
+            return;
         }
         store.append(Entry::Position(Position {
             consumer: self.output.name.clone(),
@@ -332,6 +324,9 @@ impl World<Follower> for Follow {
             last_event: pipeline.newest,
         }));
         self.thaw(pipeline, &mut store);
+        // Out of this process at once, so that a kill forgets little; on to the disk with the next tick, which also
+        // says what is wrong.
+        let _ = store.write();
         self.saved = Some(positions);
     }
 

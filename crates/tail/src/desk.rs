@@ -176,8 +176,10 @@ impl Desk {
             listed = again;
         }
         let files = self.candidates(inputs, &listed);
-        let looked = self.look_through(&files, &mut problems, descriptors, now);
-        self.note(looked, problems, Complete::No)
+        let (seen, helds) = self.look_through(&files, &mut problems, descriptors, now);
+        // What is live now may have predecessors that the names do not show yet: they come first.
+        let backups = seen.into_iter().zip(helds).filter(|(seen, _)| seen.stamp.is_some());
+        self.note(backups.unzip(), problems, Complete::No)
     }
 
     /// What names mean has not to be found out again while they stay the same.

@@ -242,11 +242,13 @@ impl Roster {
         for (_, order) in self.order.iter().filter(|(group, _)| there.contains(group) && !old.contains(group))
         {
             let newest = order.iter().rev().find(|stream| stream.0 < first);
-            if let Some(known) = newest.and_then(|stream| self.streams.get_mut(stream)) {
-                if known.met && known.missing == 0 && contents.deleted(known.record.id) {
-                    known.edge = true;
-                    self.changes.push(endless(&known.record));
-                }
+            if let Some(known) = newest.and_then(|stream| self.streams.get_mut(stream))
+                && known.met
+                && known.missing == 0
+                && contents.deleted(known.record.id)
+            {
+                known.edge = true;
+                self.changes.push(endless(&known.record));
             }
         }
         for (stream, known) in &self.streams {

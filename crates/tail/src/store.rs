@@ -164,8 +164,10 @@ pub struct Store {
     /// The length of the log that is known to be good.
     length: u64,
     state: State,
-    /// Records that are not on disk yet.
+    /// Records that are not written yet.
     queue: Vec<u8>,
+    /// Whether something is written that is not synced.
+    unsynced: bool,
     /// Set when the log on disk cannot be trusted: the next sync writes all of it.
     suspect: bool,
     _lock: Option<File>,
@@ -211,7 +213,8 @@ impl Store {
         }
         let dir = dir.to_owned();
         let state = State { damaged: suspect, ..replay.state };
-        let store = Store { dir, disk, length, state, queue: Vec::new(), suspect, _lock: None };
+        let store =
+            Store { dir, disk, length, state, queue: Vec::new(), unsynced: false, suspect, _lock: None };
         Ok((store, opened))
     }
 
@@ -230,7 +233,7 @@ impl Store {
 
     /// Whether everything appended is on disk.
     pub fn is_synced(&self) -> bool {
-        self.queue.is_empty() && !self.suspect
+        self.queue.is_empty() && !self.suspect && !self.unsynced
     }
 
     /// Brings what was appended to the disk. On an error nothing is lost: the state stays in memory (degraded) and
@@ -239,25 +242,40 @@ impl Store {
         if self.suspect {
             return self.rewrite();
         }
-        if self.queue.is_empty() {
+        self.write()?;
+        if !self.unsynced {
             return Ok(());
         }
-        if let Err(error) = self.write_queue() {
-            self.suspect = true;
-            self.queue = Vec::new();
-            return Err(io_error("write", &self.dir.join(LOG))(error));
-        }
-        self.length += self.queue.len() as u64;
-        self.queue.clear();
+        let synced = self.disk.sync(LOG);
+        self.written(synced)?;
+        self.unsynced = false;
         if self.length > COMPACT_ABOVE && self.length / 4 > self.state.encode().len() as u64 {
             self.rewrite()?;
         }
         Ok(())
     }
 
-    fn write_queue(&mut self) -> io::Result<()> {
-        self.disk.write(LOG, self.length, &self.queue)?;
-        self.disk.sync(LOG)
+    /// Hands what was appended to the operating system, where it survives the death of the process (not of the
+    /// machine), at no cost for the disk. On an error nothing is lost: see [`Store::sync`].
+    pub fn write(&mut self) -> Result<(), Error> {
+        if self.suspect || self.queue.is_empty() {
+            return Ok(());
+        }
+        let written = self.disk.write(LOG, self.length, &self.queue);
+        self.written(written)?;
+        self.length += self.queue.len() as u64;
+        self.queue.clear();
+        self.unsynced = true;
+        Ok(())
+    }
+
+    /// After an error the log cannot be trusted: the next sync writes all of it anew.
+    fn written(&mut self, result: io::Result<()>) -> Result<(), Error> {
+        result.map_err(|error| {
+            self.suspect = true;
+            self.queue = Vec::new();
+            io_error("write", &self.dir.join(LOG))(error)
+        })
     }
 
     /// Writes the state beside the log and renames it over the log.
@@ -277,7 +295,7 @@ impl Store {
         }
         self.length = bytes.len() as u64;
         self.disk.sync_names().map_err(io_error("sync", &self.dir))?;
-        self.suspect = false;
+        (self.suspect, self.unsynced) = (false, false);
         Ok(())
     }
 }
