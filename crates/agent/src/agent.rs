@@ -120,6 +120,7 @@ impl Agent {
             output: output.clone(),
             store: self.store.clone(),
             catalogue: self.catalogue.clone(),
+            status: self.status.clone(),
             saved: None,
             frozen: Vec::new(),
             kept: Keeper::open(&plan.state_dir.join("failed-closed")),
@@ -241,6 +242,7 @@ struct Follow {
     output: OutputPlan,
     store: SharedStore,
     catalogue: Arc<Catalogue>,
+    status: Arc<Status>,
     saved: Option<BTreeMap<StreamId, u64>>,
     /// Objects written down and not known to be behind the position yet.
     frozen: Vec<(String, Vec<Span>)>,
@@ -305,6 +307,9 @@ impl World<Follower> for Follow {
         pipeline.ledger.retain(|stream| self.catalogue.knows(stream));
         let positions = pipeline.ledger.positions();
         let changed = self.saved.as_ref() != Some(&positions);
+        if changed {
+            self.status.set_degraded(&format!("reading for {}", self.output.name), None);
+        }
         let guards = if changed { source.committed(&positions) } else { BTreeMap::new() };
         let store = self.store.clone();
         let mut store = lock(&store);
@@ -368,6 +373,15 @@ impl World<Follower> for Follow {
         for line in kept {
             self.kept.keep(&line);
         }
+    }
+
+    fn failed(&mut self, error: auditship_tail::Error) -> Result<(), auditship_tail::Error> {
+        // What was read is valid and the position has not moved: a disk that stutters must not end the agent.
+        let what = format!("reading for {}", self.output.name);
+        if self.status.set_degraded(&what, Some(error.to_string())) {
+            error!(output = self.output.name, %error, "cannot read on, trying again");
+        }
+        Ok(())
     }
 
     fn lost(&mut self, lost: &Lost) {

@@ -20,6 +20,9 @@ use tokio::sync::mpsc;
 /// Most entries of a ledger before reading stops (about 40 bytes each).
 const LEDGER_ENTRIES: usize = 1 << 17;
 
+/// How long at most to wait before reading again what could not be read.
+const AFTER_ERROR: Duration = Duration::from_secs(1);
+
 /// How often the account is published and the checkpoint offered.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -72,6 +75,8 @@ pub trait World<S>: Send {
     fn amend(&mut self, source: &S, pipeline: &Pipeline, account: &mut Account);
     /// Keeps lines that were not understood.
     fn keep(&mut self, kept: Vec<Kept>);
+    /// Reading failed. Gives the error back where that is the end; else reading is tried again.
+    fn failed(&mut self, error: auditship_tail::Error) -> Result<(), auditship_tail::Error>;
     /// Bytes were lost.
     fn lost(&mut self, lost: &Lost);
 }
@@ -191,7 +196,12 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
                         self.world.wait(&self.source, patience);
                     }
                     Ok(Progress::End) => turn.ended = true,
-                    Err(error) => break End::Failed(error),
+                    Err(error) => {
+                        if let Err(error) = self.world.failed(error) {
+                            break End::Failed(error);
+                        }
+                        self.world.wait(&self.source, AFTER_ERROR);
+                    }
                 }
             }
         };

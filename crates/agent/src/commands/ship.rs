@@ -226,6 +226,10 @@ impl World<Once> for Given {
 
     fn keep(&mut self, _: Vec<Kept>) {}
 
+    fn failed(&mut self, error: auditship_tail::Error) -> Result<(), auditship_tail::Error> {
+        Err(error)
+    }
+
     fn lost(&mut self, lost: &Lost) {
         eprintln!("lost: {lost}");
     }
