@@ -63,7 +63,7 @@ pub struct Stop {
 
 /// What a consumer that reads from an `S` needs of its surroundings; `run` and `ship` differ here alone.
 pub trait World<S>: Send {
-    /// A line is about to be touched; `None`: for now there is none.
+    /// A line is about to be touched; `None`: there is none under way.
     fn touch(&mut self, line: Option<Span>);
     /// Waits for news from the source, at most for `timeout`.
     fn wait(&mut self, source: &S, timeout: Duration);

@@ -92,7 +92,7 @@ impl InFlight {
         self.careful_bytes > 0
     }
 
-    /// A line is about to be touched; `None`: for now there is none, so that an end from outside blames nobody.
+    /// A line is about to be touched; `None`: there is none under way, so that an end from outside blames nobody.
     pub fn touch(&mut self, line: Option<Span>) {
         if self.careful_bytes == 0 {
             return;
