@@ -22,12 +22,17 @@ pub mod path;
 pub mod rules;
 
 mod detect;
+mod names;
 mod nested;
+mod packed;
+mod pairs;
 mod patch;
 mod redactor;
 pub mod stub;
 mod sweep;
+mod values;
 
 pub use config::{Action, Catalogue, RedactConfig, RedactRule};
 pub use filter::{Filter, FilterConfig};
+pub use pairs::Form;
 pub use redactor::{Invalid, Looked, Panicked, Redactor, Scratch};

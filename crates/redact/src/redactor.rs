@@ -7,11 +7,14 @@
 use crate::config::{Action, Catalogue, RedactConfig};
 use crate::detect::Detector;
 use crate::nested::{Decoded, Place};
+use crate::packed::{self, Opened};
+use crate::pairs::Form;
 use crate::patch;
 use crate::path::{Leaf, PathSet, Select, States};
 use crate::rules::{RULES, Resource, Rule, Selector};
 use crate::stub;
 use crate::sweep::{Found, Odd, Sweep};
+use crate::values::judge;
 use auditship_event::scan::{self, Malformed};
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
 use auditship_rule::{Facts, Matcher};
@@ -20,6 +23,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Documents inside strings are opened to this depth; a deeper one is masked as a whole.
 const MAX_LEVEL: usize = 8;
+
+/// Strings packed in documents that are packed in strings are opened to this depth.
+const MAX_PACKED: usize = 3;
 
 /// What the agent's own edits are called, after the catalogue's rules.
 const INVALID_UTF8: &str = "invalid-utf8";
@@ -95,6 +101,10 @@ pub struct Scratch {
     pool: Vec<(Decoded, Found)>,
     spare: Option<Found>,
     text: Vec<u8>,
+    /// What was packed in strings, one a depth.
+    opened: Vec<Vec<u8>>,
+    /// How many bytes of the line's packed strings may still be opened.
+    budget: usize,
     stub: Vec<u8>,
     counts: Vec<u64>,
 }
@@ -158,7 +168,7 @@ impl Redactor {
                 self.fields.push(Fields { rule, set, resources });
             }
             Selector::LastApplied => self.last_applied = Some(rule),
-            Selector::Text { .. } => {}
+            Selector::Text { .. } | Selector::Pair(_) => {}
         }
     }
 
@@ -268,6 +278,7 @@ impl Redactor {
     /// to them, and [`Redactor::end`] settles them. For callers that edit a line of several parts.
     pub fn begin(&self, scratch: &mut Scratch) {
         scratch.edits.clear();
+        scratch.budget = packed::LINE_BUDGET;
         scratch.counts.resize(self.names.len(), 0);
     }
 
@@ -288,7 +299,6 @@ impl Redactor {
         if !self.on {
             return;
         }
-        self.detect(raw, &Place::line(base), scratch);
         let place = Place::line(base);
         let object = event.object_ref();
         let hints: Vec<usize> = match &object {
@@ -319,6 +329,8 @@ impl Redactor {
             // Parsed already, so it is valid.
             None => drop(self.sweep(raw, &place, &hints, scratch)),
         }
+        // Last: where a rule for a field takes the same value, it goes under that rule.
+        self.detect(raw, &place, scratch);
         self.user_rules(event, &place, scratch);
     }
 
@@ -500,9 +512,59 @@ impl Redactor {
             let fields = &self.fields[self.kind_fields[usize::from(*kind)]];
             self.select(fields.rule, &fields.set, fields.set.start(), doc, *object, place, scratch);
         }
+        if let Some(rule) = self.detector.rule_of(Form::Member) {
+            for (value, class) in &found.named {
+                if judge(value.raw(doc), *class) {
+                    let leaf = Leaf { range: value.start..value.end, string: true };
+                    self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
+                }
+            }
+        }
+        for value in &found.packed {
+            let leaf = Leaf { range: value.start..value.end, string: true };
+            if let Some(rule) = self.inside(value.raw(doc), scratch, 0) {
+                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
+            }
+        }
         for odd in &found.strings {
             self.odd(odd, doc, place, hints, decoded, scratch);
         }
+    }
+
+    /// The rule that finds something in what is packed in `raw`. What cannot be opened for its size goes too.
+    fn inside(&self, raw: &[u8], scratch: &mut Scratch, depth: usize) -> Option<u16> {
+        let mut text = scratch.opened.pop().unwrap_or_default();
+        let opened = packed::open(raw, &mut text, &mut scratch.budget);
+        let rule = match opened {
+            Opened::No => None,
+            Opened::TooLarge => Some(self.number(NESTED_LIMIT)),
+            Opened::Yes => self.detector.first(&text).or_else(|| self.document_inside(&text, scratch, depth)),
+        };
+        scratch.opened.push(text);
+        rule
+    }
+
+    /// The rule that finds something in a whole document, by the kind of its objects or packed once more.
+    fn document_inside(&self, text: &[u8], scratch: &mut Scratch, depth: usize) -> Option<u16> {
+        if !matches!(text.get(scan::skip_space(text, 0)), Some(b'{' | b'[')) {
+            return None;
+        }
+        let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
+        let swept = scan::document(text, &mut Sweep::new(text, &self.kinds, &mut found));
+        let mut rule = None;
+        if swept.is_ok() {
+            let kind = found.objects.first().map(|(_, kind)| self.kind_fields[usize::from(*kind)]);
+            rule = kind.map(|fields| self.fields[fields].rule);
+            for value in &found.packed {
+                rule = match rule {
+                    None if depth >= MAX_PACKED => Some(self.number(NESTED_LIMIT)),
+                    None => self.inside(value.raw(text), scratch, depth + 1),
+                    found => found,
+                };
+            }
+        }
+        scratch.pool.push((decoded, found));
+        rule
     }
 
     /// A string that must be decoded: a document, or text spelled with escapes.
@@ -567,5 +629,118 @@ impl Fields {
                 && r.group == object.group
                 && (r.subresource == "*" || r.subresource == object.subresource)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::{check, unchanged};
+    use crate::{RedactConfig, Redactor, Scratch};
+    use auditship_event::{Event, Keys};
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    #[test]
+    fn what_is_packed_in_a_string_goes_as_a_whole() {
+        let secret = r#"{"kind":"Secret","data":{"k":"QQ=="},"metadata":{"name":"s"}}"#;
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gz.write_all(br#"{"auth":{"rootPassword":"hunter2"}}"#).unwrap();
+        let helm = STANDARD.encode(STANDARD.encode(gz.finish().unwrap()));
+        check(
+            &format!(
+                r#"{{"requestObject":{{"kind":"ConfigMap","binaryData":{{"a":"{}","b":"{}","c":"{helm}"}}}}}}"#,
+                STANDARD.encode(secret),
+                STANDARD.encode("db.url=x\ndb.password=hunter2\n"),
+            ),
+            r#"{"requestObject":{"kind":"ConfigMap","binaryData":{"a":"‹secret-data›","b":"‹key-value-text›","c":"‹sensitive-member›"}}}"#,
+        );
+        unchanged(&format!(
+            r#"{{"requestObject":{{"kind":"ConfigMap","binaryData":{{"a":"{}"}}}}}}"#,
+            STANDARD.encode("a text about passwords and other things")
+        ));
+    }
+
+    #[test]
+    fn telling_keys_in_an_escaped_spelling() {
+        check(
+            r#"{"requestObject":{"annotations":{"tok\u0065n":"Scl017X4yjvUR2ZPs9oc","example.com/p\u0061ssword":"x","n\u0061me":"y"}}}"#,
+            r#"{"requestObject":{"annotations":{"tok\u0065n":"‹sensitive-member›","example.com/p\u0061ssword":"‹sensitive-member›","n\u0061me":"y"}}}"#,
+        );
+    }
+
+    fn redacted(line: &str) -> Option<String> {
+        let redactor = Redactor::new(&RedactConfig::default(), Keys::derive(b"key", "c")).unwrap();
+        let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+        redactor.body(&Event::parse(line.as_bytes()).unwrap(), &mut scratch).ok()?.write(&mut out);
+        String::from_utf8(out).ok()
+    }
+
+    /// Pieces of which nearly every rule knows one.
+    const PIECES: &str = "(password|token|apiKey|\"|\\\\|=|:|://|@|, | |\\n|--|'|&|%3D|%22|<|>|eyJ|Basic |Bearer |name|value|/env/0/value|-----BEGIN PRIVATE KEY-----|ghp_|mysql -p|Invalid value: |é|\\{|\\[|\\]|\\}|a1B2c3D4e5F6){0,24}";
+
+    proptest! {
+        #[test]
+        fn any_text_at_any_depth_stays_json(text in PIECES, other in PIECES, depth in 0usize..4) {
+            let mut body = serde_json::json!({ "name": text, "value": other, "password": text, "a": [text, other] });
+            for _ in 0..depth {
+                body = serde_json::json!({ "nested": body.to_string() });
+            }
+            let line = serde_json::json!({ "requestObject": body }).to_string();
+            let out = redacted(&line);
+            prop_assert!(out.is_some(), "a panic");
+            let parsed = serde_json::from_str::<serde_json::Value>(&out.unwrap());
+            prop_assert!(parsed.is_ok());
+        }
+    }
+
+    #[test]
+    fn almost_matches_stay_linear() {
+        for piece in [
+            "password: ",
+            "password=",
+            "token: ",
+            "--token ",
+            "x://",
+            "x://a:",
+            "eyJ",
+            "eyJ.",
+            "Basic ",
+            "ghp_",
+            "-----BEGIN ",
+            "-----BEGIN PRIVATE KEY-----",
+            "mysql -",
+            "Invalid value: ",
+            "/proxy/",
+            "T3BlbkFJ",
+            "/env/0/value",
+            "password' ",
+            "\\\"name\\\":\\\"token\\\",",
+            "\\\"value\\\":\\\"x\\\",\\\"name\\\":\\\"token\\\",",
+            "\\\"password\\\":\\\"",
+            "\\\\\\\"token\\\\\\\":",
+        ] {
+            let line = |times: usize| format!(r#"{{"requestObject":{{"a":"{}"}}}}"#, piece.repeat(times));
+            let (short, long) = (line(8_000 / piece.len()), line(64_000 / piece.len()));
+            let time = |line: &str| {
+                (0..3)
+                    .map(|_| {
+                        let (start, _) = (now(), redacted(line));
+                        now() - start
+                    })
+                    .min()
+                    .unwrap()
+            };
+            let (short, long) = (time(&short), time(&long));
+            // Eight times the bytes; quadratic would be 64 times the time.
+            assert!(long < short * 32 + 20_000_000, "{piece:?}: {short} ns, then {long} ns");
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test is about time")]
+    fn now() -> u128 {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed().as_nanos()
     }
 }

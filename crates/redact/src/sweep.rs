@@ -1,6 +1,8 @@
 //! The one pass over a document that notes where a closer look is due: objects of a kind that has rules, and
 //! strings whose text is not what their raw bytes show.
 
+use crate::names::{self, Class};
+use crate::packed;
 use auditship_event::scan::{Scalar, Str, Visitor};
 use auditship_event::text;
 
@@ -11,6 +13,10 @@ pub(crate) struct Found {
     pub(crate) objects: Vec<(usize, u16)>,
     /// Strings to be decoded.
     pub(crate) strings: Vec<Odd>,
+    /// Values under telling keys that are spelled with escapes; the others are found by their text.
+    pub(crate) named: Vec<(Str, Class)>,
+    /// Strings that may be base64.
+    pub(crate) packed: Vec<Str>,
     /// Begins of the open objects.
     open: Vec<usize>,
 }
@@ -31,6 +37,8 @@ impl Found {
     pub(crate) fn clear(&mut self) {
         self.objects.clear();
         self.strings.clear();
+        self.named.clear();
+        self.packed.clear();
         self.open.clear();
     }
 }
@@ -45,6 +53,10 @@ enum Key {
     Other,
     Kind,
     Applied,
+    /// Telling names in an escaped spelling, by their class.
+    Strong,
+    Weak,
+    Basic,
 }
 
 /// The visitor. `kinds` are the kinds that have rules; their positions are their numbers.
@@ -69,6 +81,24 @@ impl<'a> Sweep<'a> {
         }
     }
 
+    #[cold]
+    fn keyed(&mut self, value: Str) {
+        match self.key {
+            Key::Kind => self.kind(value),
+            Key::Strong => self.found.named.push((value, Class::Strong)),
+            Key::Weak => self.found.named.push((value, Class::Weak)),
+            Key::Basic => self.found.named.push((value, Class::Basic)),
+            Key::Other | Key::Applied => {}
+        }
+    }
+
+    #[inline(never)]
+    fn packed(&mut self, value: Str) {
+        if packed::may_be(value.raw(self.doc)) {
+            self.found.packed.push(value);
+        }
+    }
+
     fn odd(&mut self, value: Str) {
         let raw = value.raw(self.doc);
         let document = begins_document(raw);
@@ -78,6 +108,11 @@ impl<'a> Sweep<'a> {
             self.found.strings.push(Odd { text: value, document, applied, spelled });
         }
     }
+}
+
+/// The name in a qualified key: `example.com/token`.
+fn last_segment(key: &str) -> &[u8] {
+    key.rsplit('/').next().unwrap_or(key).as_bytes()
 }
 
 /// Whether the raw inside of a string may be the text of a JSON object or array.
@@ -120,7 +155,12 @@ impl Visitor for Sweep<'_> {
             match &*text::decoded(self.doc, key) {
                 "kind" => Key::Kind,
                 APPLIED => Key::Applied,
-                _ => Key::Other,
+                word => match names::class(last_segment(word), false) {
+                    Some(Class::Strong) => Key::Strong,
+                    Some(Class::Weak) => Key::Weak,
+                    Some(Class::Basic) => Key::Basic,
+                    None => Key::Other,
+                },
             }
         } else if length == 4 && key.raw(self.doc) == b"kind" {
             Key::Kind
@@ -133,8 +173,11 @@ impl Visitor for Sweep<'_> {
 
     #[inline(always)]
     fn string(&mut self, value: Str, _: usize) {
-        if self.key == Key::Kind {
-            self.kind(value);
+        if self.key != Key::Other {
+            self.keyed(value);
+        }
+        if value.end - value.start >= packed::MIN && !value.escaped {
+            self.packed(value);
         }
         // A document that holds no string needs no escape, and then holds no secret either, except a number
         // under `data`; the rule for last-applied-configuration wants it decoded all the same.

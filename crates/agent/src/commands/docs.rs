@@ -2,6 +2,7 @@
 
 use crate::cli::DocsPage;
 use crate::exit::Failure;
+use auditship_redact::Form;
 use auditship_redact::rules::{RULES, Selector};
 use std::fmt::Write;
 
@@ -50,6 +51,14 @@ fn redaction() -> String {
                 )
             }
             Selector::Text { needles, .. } => format!("any text that holds `{}`", needles.join("`, `")),
+            Selector::Pair(form) => match form {
+                Form::Member => "members of objects, at any depth and in documents inside strings",
+                Form::Named => "objects with `name` (`key`, `path`) and `value`",
+                Form::Argument => "arguments, in one string, in lists and in `exec` requests",
+                Form::Query => "query strings, also percent-encoded",
+                Form::Text => "text: properties, INI, YAML, environment files, XML, connection strings",
+            }
+            .to_owned(),
             Selector::LastApplied => {
                 "annotation `kubectl.kubernetes.io/last-applied-configuration`".to_owned()
             }

@@ -155,39 +155,47 @@ fn occurrences(rows: &[Row], text: &[u8]) -> Vec<usize> {
     counts
 }
 
-/// Whether the catalogue promises to take it out.
-fn is_covered(row: &Row) -> bool {
-    row.kind.starts_with("jwt")
-        || row.kind.ends_with("+b64")
-        || row.kind.ends_with("+gzip")
-        || row
-            .places
-            .split(' ')
-            .any(|place| place.ends_with(".spec.token") || place.ends_with(".status.token"))
-        || row.places.contains(".stringData.")
+/// Where planted values stand of which nothing tells what they are: what is written before them, and why no rule
+/// takes them. This list may only shrink.
+const UNTOLD: &[(&str, &str)] = &[
+    ("echo ", "a word that a program prints"),
+    (r#""path":"/data/nope","value":""#, "a patch of a key that says nothing"),
+    (r#""name":"A=B","value":""#, "a variable whose name says nothing"),
+    (r#"{\"deep\":\""#, "a key that says nothing, in an escaped spelling of JSON"),
+    (r#"{\\\"deep\\\":\\\""#, "the same, one level deeper"),
+    (r#""auditID":""#, "the client chooses it, and who reads the log looks it up by it"),
+    ("bad key ", "a refused key, of which the message repeats the text"),
+    (r#""bad key "#, "the key itself"),
+];
+
+/// Whether every occurrence of `value` in `text` stands at one of the places in [`UNTOLD`].
+fn is_untold(value: &str, text: &[u8]) -> bool {
+    AhoCorasick::new([value])
+        .unwrap()
+        .find_iter(text)
+        .all(|found| UNTOLD.iter().any(|(before, _)| text[..found.start()].ends_with(before.as_bytes())))
 }
 
 #[test]
-fn no_planted_secret_of_a_covered_kind_survives() {
-    let (mut misses, mut not_covered, mut covered) = (Vec::new(), BTreeMap::new(), 0);
+fn no_planted_secret_survives() {
+    let (mut misses, mut untold, mut gone) = (Vec::new(), BTreeMap::new(), 0);
     for file in [AUDIT, WORST] {
         let rows = rows("planted-secrets.tsv.gz", file);
         let text = [&both(file).after[..], &opened(&both(file).after)].concat();
         for (row, count) in rows.iter().zip(occurrences(&rows, &text)) {
-            covered += usize::from(is_covered(row));
             if count == 0 {
-                continue;
-            }
-            if is_covered(row) {
-                misses.push(format!("{file} {} {count} times, places {}", row.kind, row.places));
+                gone += 1;
+            } else if is_untold(&row.value, &text) {
+                *untold.entry(row.kind.clone()).or_insert(0) += 1;
             } else {
-                *not_covered.entry(row.kind.clone()).or_insert(0) += 1;
+                misses.push(format!("{file} {} {count} times, places {}", row.kind, row.places));
             }
         }
     }
-    println!("not covered yet, by kind: {not_covered:?}");
-    assert!(covered > 750, "{covered}");
-    assert!(misses.is_empty(), "{} of {covered} survive:\n{}", misses.len(), misses.join("\n"));
+    println!("nothing tells what they are, by kind: {untold:?}");
+    assert!(gone > 1700, "{gone}");
+    assert!(untold.values().sum::<i32>() <= 60, "{untold:?}");
+    assert!(misses.is_empty(), "{} survive, {gone} do not:\n{}", misses.len(), misses.join("\n"));
 }
 
 #[test]
@@ -211,13 +219,13 @@ fn nor_does_one_leave_by_any_output() {
     }
     let archived = archive_text(&place.path("archive"));
     assert_eq!(lines(&archived).len() as u64, count);
-    let rows: Vec<Row> = rows("planted-secrets.tsv.gz", WORST).into_iter().filter(is_covered).collect();
+    let rows = rows("planted-secrets.tsv.gz", WORST);
     for (output, text) in [("search", place.left()), ("archive", archived)] {
-        let opened = opened(&text);
+        let text = [&text[..], &opened(&text)].concat();
         let misses: BTreeSet<&str> = rows
             .iter()
-            .zip(occurrences(&rows, &[text, opened].concat()))
-            .filter(|(_, count)| *count > 0)
+            .zip(occurrences(&rows, &text))
+            .filter(|(row, count)| *count > 0 && !is_untold(&row.value, &text))
             .map(|(row, _)| row.kind.as_str())
             .collect();
         assert!(misses.is_empty(), "{output}: {misses:?}");

@@ -2,7 +2,7 @@
 
 use super::{Rule, Selector};
 use crate::config::Action;
-use crate::detect::{is_base64url, run};
+use crate::detect::{begins, is_base64url, run};
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::ops::Range;
@@ -28,8 +28,15 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 const MAX_HEADER: usize = 16 << 10;
 
 fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    let header_end = run(text, at, is_base64url);
-    if header_end - at > MAX_HEADER || text.get(header_end) != Some(&b'.') {
+    // Inside of a longer run nearly any position can look like a beginning: only a separator allows one, and then
+    // only a header of common size, so that a line of nothing but beginnings stays linear.
+    let limit = match begins(text, at) {
+        true => MAX_HEADER,
+        false if matches!(text[at - 1], b'-' | b'_') => 256,
+        false => return None,
+    };
+    let header_end = run(&text[..text.len().min(at + limit + 1)], at, is_base64url);
+    if text.get(header_end) != Some(&b'.') {
         return None;
     }
     let mut end = header_end;

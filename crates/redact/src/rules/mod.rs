@@ -2,13 +2,22 @@
 
 use crate::config::Action;
 use crate::detect::Find;
+use crate::pairs::Form;
 
+mod basic_auth;
 mod bearer_token;
+mod invalid_value;
 mod json_web_token;
 mod last_applied;
+mod named_values;
+mod private_key;
+mod program_option;
+mod proxy_path;
 mod secret_data;
 mod token_request;
 mod token_review;
+mod url_password;
+mod vendor_tokens;
 
 /// One built-in rule.
 #[derive(Debug)]
@@ -43,6 +52,8 @@ pub enum Selector {
         /// Decides, from the needle's place.
         find: Find,
     },
+    /// Everywhere, for values beside a telling name, written in this form.
+    Pair(Form),
     /// In the annotation `last-applied-configuration`: a document that must be readable, or go as a whole.
     LastApplied,
 }
@@ -66,6 +77,33 @@ pub const RULES: &[&Rule] = &[
     &last_applied::RULE,
     &json_web_token::RULE,
     &bearer_token::RULE,
+    &basic_auth::RULE,
+    &private_key::RULE,
+    &url_password::RULE,
+    &vendor_tokens::GITHUB,
+    &vendor_tokens::GITLAB,
+    &vendor_tokens::SLACK,
+    &vendor_tokens::AWS,
+    &vendor_tokens::GOOGLE,
+    &vendor_tokens::NPM,
+    &vendor_tokens::PYPI,
+    &vendor_tokens::STRIPE,
+    &vendor_tokens::SENDGRID,
+    &vendor_tokens::VAULT,
+    &vendor_tokens::OPENAI,
+    &vendor_tokens::DIGITALOCEAN,
+    &vendor_tokens::HUGGING_FACE,
+    &vendor_tokens::OPENSHIFT,
+    &vendor_tokens::AGE,
+    &vendor_tokens::ATLASSIAN,
+    &named_values::MEMBER,
+    &named_values::NAMED,
+    &named_values::ARGUMENT,
+    &invalid_value::RULE,
+    &program_option::RULE,
+    &proxy_path::RULE,
+    &named_values::QUERY,
+    &named_values::TEXT,
 ];
 
 #[cfg(test)]

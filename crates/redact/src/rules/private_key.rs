@@ -1,0 +1,84 @@
+//! Private keys in PEM.
+
+use super::{Rule, Selector};
+use crate::config::Action;
+use std::ops::Range;
+
+/// The body of every PEM block whose label ends in `PRIVATE KEY` (RFC 7468 §10 and §11, OpenSSH's and PGP's too),
+/// also where its line feeds are escaped, at any depth. Public keys and certificates stay.
+pub(super) static RULE: Rule = Rule {
+    name: "private-key",
+    doc: "PEM blocks of private keys of every kind, in any text",
+    selector: Selector::Text { needles: &["-----BEGIN "], find },
+    action: Action::Token,
+};
+
+/// Longest label, and longest body: an RSA key of 16,384 bits has 13 KiB.
+const MAX_LABEL: usize = 48;
+const MAX_BODY: usize = 32 << 10;
+
+fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
+    let from = at + "-----BEGIN ".len();
+    let label = &text[from..text.len().min(from + MAX_LABEL)];
+    let label = &label[..memchr::memmem::find(label, b"-----")?];
+    if !label.ends_with(b"PRIVATE KEY") && !label.ends_with(b"PRIVATE KEY BLOCK") {
+        return None;
+    }
+    let start = from + label.len() + "-----".len();
+    let window = &text[start..text.len().min(start + MAX_BODY)];
+    // A cut one ends where what can be in it ends: base64, white space, its escapes, headers.
+    let body = window.iter().position(|b| {
+        !(b.is_ascii_alphanumeric()
+            || matches!(
+                b,
+                b'+' | b'/' | b'=' | b'\\' | b' ' | b'\n' | b'\r' | b'\t' | b':' | b',' | b'-' | b'%' | b'.'
+            ))
+    });
+    let body = &window[..body.unwrap_or(window.len())];
+    let end = memchr::memmem::find(body, b"-----END").unwrap_or(body.len());
+    let blank = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'\\' | b'n' | b'r');
+    // The line feeds around it stay, and backslashes before a quote belong to the quote.
+    let from = body[..end].iter().position(|b| !blank(b)).unwrap_or(end);
+    let tail = &body[from..end];
+    let mut kept = tail.len();
+    loop {
+        kept = match &tail[..kept] {
+            [.., b'\\', b'n' | b'r'] => kept - 2,
+            [.., b'\\' | b'\n' | b'\r' | b' '] => kept - 1,
+            _ => break,
+        };
+    }
+    (kept > 0).then_some(start + from..start + from + kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::{check, unchanged};
+
+    #[test]
+    fn every_kind() {
+        for label in [
+            "PRIVATE KEY",
+            "EC PRIVATE KEY",
+            "OPENSSH PRIVATE KEY",
+            "ENCRYPTED PRIVATE KEY",
+            "PGP PRIVATE KEY BLOCK",
+        ] {
+            check(
+                &format!(
+                    r#"{{"a":"x -----BEGIN {label}-----\nMIGHAgEAMBM\nGByqGSM49==\n-----END {label}-----\n y","b":"{{\"k\":\"-----BEGIN {label}-----\\nMIGH\"}}"}}"#
+                ),
+                &format!(
+                    r#"{{"a":"x -----BEGIN {label}-----\n‹private-key›\n-----END {label}-----\n y","b":"{{\"k\":\"-----BEGIN {label}-----\\n‹private-key›\"}}"}}"#
+                ),
+            );
+        }
+    }
+
+    #[test]
+    fn what_must_not_change() {
+        unchanged(
+            r#"{"a":"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n","b":"-----BEGIN PUBLIC KEY-----\nMIIB\n"}"#,
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! Tokens whose vendor gave them a form of their own: a prefix, an alphabet, a length.
+//!
+//! Forms are those that the vendors document, or else those that gitleaks' rules agree on
+//! (github.com/gitleaks/gitleaks `cmd/generate/config/rules`).
+
+use super::{Rule, Selector};
+use crate::config::Action;
+use crate::detect::{begins, is_base64url, is_varied, run, token};
+use std::ops::Range;
+
+const fn rule(
+    name: &'static str,
+    doc: &'static str,
+    needles: &'static [&'static str],
+    find: crate::detect::Find,
+) -> Rule {
+    Rule { name, doc, selector: Selector::Text { needles, find }, action: Action::Token }
+}
+
+fn alphanumeric(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+}
+
+/// `docs.github.com`, "About authentication to GitHub": `ghp_`, `gho_`, `ghu_`, `ghs_`, `ghr_`, `github_pat_`.
+pub(super) static GITHUB: Rule = rule(
+    "github-token",
+    "GitHub tokens",
+    &["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"],
+    |text, at| {
+        token(text, at, "github_pat_", |b| alphanumeric(b) || b == b'_', 22..=255).or_else(|| {
+            let prefix = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
+            (prefix != "gith").then(|| token(text, at, prefix, alphanumeric, 36..=255))?
+        })
+    },
+);
+
+/// `docs.gitlab.com`, "Token overview", token prefixes.
+pub(super) static GITLAB: Rule =
+    rule("gitlab-token", "GitLab personal access tokens", &["glpat-"], |text, at| {
+        token(text, at, "glpat-", |b| is_base64url(b) || b == b'.', 20..=300)
+    });
+
+/// `api.slack.com/concepts/token-types`.
+pub(super) static SLACK: Rule =
+    rule("slack-token", "Slack tokens and app-level tokens", &["xox", "xapp-"], |text, at| {
+        if text[at..].starts_with(b"xapp-") {
+            return token(text, at, "xapp-", is_base64url, 20..=300);
+        }
+        let prefix = text.get(at..at + 5).filter(|p| b"abeprs".contains(&p[3]) && p[4] == b'-')?;
+        token(text, at, std::str::from_utf8(prefix).ok()?, is_base64url, 10..=300)
+    });
+
+/// `docs.aws.amazon.com/IAM`, "IAM identifiers", unique ID prefixes; the secret goes by its name.
+pub(super) static AWS: Rule =
+    rule("aws-access-key-id", "AWS access key ids", &["AKIA", "ASIA"], |text, at| {
+        let prefix = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
+        token(
+            text,
+            at,
+            prefix,
+            |b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b) || b.is_ascii_digit(),
+            16..=16,
+        )
+    });
+
+/// `cloud.google.com/docs/authentication/api-keys`; 39 characters.
+pub(super) static GOOGLE: Rule = rule("google-api-key", "Google API keys", &["AIza"], |text, at| {
+    token(text, at, "AIza", is_base64url, 35..=35)
+});
+
+/// `github.blog/2021-09-23-announcing-npms-new-access-token-format`.
+pub(super) static NPM: Rule =
+    rule("npm-token", "npm tokens", &["npm_"], |text, at| token(text, at, "npm_", alphanumeric, 36..=36));
+
+/// `pypi.org/help/#apitoken`: a macaroon in base64url.
+pub(super) static PYPI: Rule = rule("pypi-token", "PyPI tokens", &["pypi-A"], |text, at| {
+    token(text, at, "pypi-A", is_base64url, 50..=1000)
+});
+
+/// `docs.stripe.com/keys`: secret and restricted keys. Publishable ones (`pk_`) are public.
+pub(super) static STRIPE: Rule =
+    rule("stripe-key", "Stripe secret and restricted keys", &["k_live_", "k_test_"], |text, at| {
+        let start = at.checked_sub(1).filter(|at| matches!(text[*at], b's' | b'r'))?;
+        let prefix = std::str::from_utf8(text.get(start..at + 7)?).ok()?;
+        token(text, start, prefix, alphanumeric, 16..=250)
+    });
+
+/// `docs.sendgrid.com`: `SG.`, 22 characters, a dot, 43 characters.
+pub(super) static SENDGRID: Rule = rule("sendgrid-key", "SendGrid API keys", &["SG."], |text, at| {
+    let dot = token(text, at, "SG.", is_base64url, 22..=22)?.end;
+    let end = run(&text[..text.len().min(dot + 45)], dot + 1, is_base64url).min(text.len());
+    (text.get(dot) == Some(&b'.') && end == dot + 44).then_some(at..end)
+});
+
+/// `developer.hashicorp.com/vault/docs/concepts/tokens`.
+pub(super) static VAULT: Rule =
+    rule("vault-token", "Vault service and batch tokens", &["hvs.", "hvb."], |text, at| {
+        let prefix = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
+        token(text, at, prefix, is_base64url, 24..=400)
+    });
+
+/// OpenAI keys hold `T3BlbkFJ`; Anthropic's begin with `sk-ant-`.
+pub(super) static OPENAI: Rule =
+    rule("llm-api-key", "OpenAI and Anthropic API keys", &["sk-ant-", "T3BlbkFJ"], |text, at| {
+        if !text[at..].starts_with(b"T3BlbkFJ") {
+            return token(text, at, "sk-", is_base64url, 40..=300);
+        }
+        let floor = at.saturating_sub(200);
+        let start =
+            text[floor..at].iter().rposition(|b| !is_base64url(*b)).map_or(floor, |step| floor + step + 1);
+        let start = if text[start..].starts_with(b"nsk-") { start + 1 } else { start };
+        token(text, start, "sk-", is_base64url, 40..=300)
+    });
+
+/// `docs.digitalocean.com/reference/api`: `dop_v1_`, `doo_v1_`, `dor_v1_` and 64 hexadecimal digits.
+pub(super) static DIGITALOCEAN: Rule =
+    rule("digitalocean-token", "DigitalOcean tokens", &["_v1_"], |text, at| {
+        let start = at.checked_sub(3)?;
+        let prefix = text.get(start..at + 4).filter(|p| p.starts_with(b"do") && b"opr".contains(&p[2]))?;
+        token(text, start, std::str::from_utf8(prefix).ok()?, |b| b.is_ascii_hexdigit(), 64..=64)
+    });
+
+/// `huggingface.co/docs/hub/security-tokens`.
+pub(super) static HUGGING_FACE: Rule =
+    rule("huggingface-token", "Hugging Face tokens", &["hf_"], |text, at| {
+        token(text, at, "hf_", alphanumeric, 34..=40)
+    });
+
+/// OpenShift's OAuth tokens: `sha256~` and 43 characters (github.com/openshift/oauth-server, `pkg/tokenhash`).
+pub(super) static OPENSHIFT: Rule =
+    rule("openshift-token", "OpenShift OAuth tokens", &["sha256~"], |text, at| {
+        token(text, at, "sha256~", is_base64url, 43..=43)
+    });
+
+/// `age-encryption.org/v1`, "The X25519 recipient type": Bech32 of an identity.
+pub(super) static AGE: Rule = rule("age-secret-key", "age secret keys", &["AGE-SECRET-KEY-1"], |text, at| {
+    token(text, at, "AGE-SECRET-KEY-1", alphanumeric, 58..=58)
+});
+
+/// `support.atlassian.com`, API tokens: `ATATT3` and a checksum of eight hexadecimal digits after `=`.
+pub(super) static ATLASSIAN: Rule = rule("atlassian-token", "Atlassian API tokens", &["ATATT3"], atlassian);
+
+fn atlassian(text: &[u8], at: usize) -> Option<Range<usize>> {
+    let window = &text[..text.len().min(at + 300)];
+    let end = run(window, at, |b| is_base64url(b) || b == b'=');
+    (begins(text, at) && end - at >= 60 && is_varied(&text[at..end])).then_some(at..end)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::rules::testing::{check, unchanged};
+
+    /// Letters and digits as a token has them; in pieces, so that no scanner takes this file for a leak.
+    const BODY: &str = "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T0u1V2w3X4y5Z6a7B8c9D0e1F2";
+
+    #[test]
+    fn every_form() {
+        let hex = "0123456789abcdef".repeat(4);
+        for (rule, text) in [
+            ("github-token", format!("ghp_{}", &BODY[..36])),
+            ("github-token", format!("ghs_{}", &BODY[..36])),
+            ("github-token", format!("github_pat_{}_{}", &BODY[..22], &BODY[..59])),
+            ("gitlab-token", format!("glpat-{}", &BODY[..20])),
+            ("slack-token", format!("xoxb-1234567890-{}", &BODY[..24])),
+            ("aws-access-key-id", format!("AKIA{}", "IOSFODNN7QRSTUVW")),
+            ("google-api-key", format!("AIza{}", &BODY[..35])),
+            ("npm-token", format!("npm_{}", &BODY[..36])),
+            ("pypi-token", format!("pypi-AgEIcHlwaS5vcmc{BODY}")),
+            ("stripe-key", format!("sk_live_{}", &BODY[..24])),
+            ("stripe-key", format!("rk_test_{}", &BODY[..24])),
+            ("sendgrid-key", format!("SG.{}.{}", &BODY[..22], &BODY[..43])),
+            ("vault-token", format!("hvs.{}", &BODY[..24])),
+            ("llm-api-key", format!("sk-{}T3BlbkFJ{}", &BODY[..20], &BODY[..20])),
+            ("llm-api-key", format!("sk-ant-api03-{BODY}")),
+            ("digitalocean-token", format!("dop_v1_{hex}")),
+            ("huggingface-token", format!("hf_{}", &BODY[..34])),
+            ("openshift-token", format!("sha256~{}", &BODY[..43])),
+            ("age-secret-key", format!("AGE-SECRET-KEY-1{}", BODY[..58].to_uppercase())),
+            ("atlassian-token", format!("ATATT3xFfGF0{BODY}=01234567")),
+        ] {
+            check(
+                &format!(r#"{{"a":"x {text}, y","b":"u=1\n{text}\n","c":"{{\"k\":\"{text}\"}}"}}"#),
+                &format!(r#"{{"a":"x ‹{rule}›, y","b":"u=1\n‹{rule}›\n","c":"{{\"k\":\"‹{rule}›\"}}"}}"#),
+            );
+        }
+    }
+
+    #[test]
+    fn what_must_not_change() {
+        for text in [
+            "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+            "ghp_short",
+            "high_availability",
+            "glpat-",
+            "xox",
+            "xoxb-",
+            "AKIA",
+            "MAKIAVELLI",
+            "AIzaShort",
+            "npm_config_cache",
+            "pypi-Archive",
+            "sk_live_",
+            "task_test_a1B2c3D4e5F6g7H8",
+            "SG.US.x",
+            "hvs.",
+            "disk-ant-",
+            "hf_cache",
+            "sha256~",
+            "AGE-SECRET-KEY-1",
+            "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+        ] {
+            unchanged(&format!(r#"{{"a":"{text}","b":"x {text} y"}}"#));
+        }
+    }
+}
