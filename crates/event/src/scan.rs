@@ -4,9 +4,10 @@
 //! interprets a number (`1e400` is fine) and accepts any bytes ≥ 0x20 inside a string: UTF-8 is the business
 //! of whoever ships them. What is reported is always raw: offsets into the input.
 //!
-//! Strings are mostly short, so a plain loop looks at the first bytes and `memchr2` at the rest.
+//! Strings are most of it, and short: sixteen bytes are looked at together for whatever ends one.
 
 use std::fmt;
+use wide::u8x16;
 
 /// Deepest nesting accepted. `kube-apiserver` itself refuses bodies much shallower than this
 /// (k8s.io/apimachinery `pkg/util/json`, limit 10,000, is the outer bound; real objects stay under 40).
@@ -24,6 +25,11 @@ pub struct Str {
 }
 
 impl Str {
+    #[inline(always)]
+    fn new(quote: usize, end: End) -> Str {
+        Str { start: quote + 1, end: end.0 & !ESCAPED, escaped: end.0 & ESCAPED != 0 }
+    }
+
     /// The raw bytes inside `doc`.
     pub fn raw<'a>(&self, doc: &'a [u8]) -> &'a [u8] {
         &doc[self.start..self.end]
@@ -187,7 +193,7 @@ pub fn value<V: Visitor>(doc: &[u8], from: usize, visitor: &mut V) -> Result<usi
         let depth = nesting.depth;
         match byte(doc, at)? {
             b'"' => {
-                let text = string(doc, at)?;
+                let text = Str::new(at, string(doc, at)?);
                 at = text.end + 1;
                 visitor.string(text, depth);
             }
@@ -281,7 +287,7 @@ fn key<V: Visitor>(doc: &[u8], at: usize, depth: usize, visitor: &mut V) -> Resu
     if byte(doc, at)? != b'"' {
         return Err(Malformed { at, reason: Reason::Grammar });
     }
-    let text = string(doc, at)?;
+    let text = Str::new(at, string(doc, at)?);
     let colon = skip_space(doc, text.end + 1);
     if byte(doc, colon)? != b':' {
         return Err(Malformed { at: colon, reason: Reason::Grammar });
@@ -290,53 +296,69 @@ fn key<V: Visitor>(doc: &[u8], at: usize, depth: usize, visitor: &mut V) -> Resu
     Ok(colon + 1)
 }
 
-/// How many bytes a plain loop looks at before `memchr2` takes over.
-const SHORT: usize = 24;
+/// Bytes that are looked at together.
+const LANES: usize = 16;
+
+/// Where a string ends, and whether a backslash occurs in it: one register, for it is passed on at every string.
+#[derive(Clone, Copy)]
+struct End(usize);
+
+/// No offset is so large ([`value`] is given slices, which are at most `isize::MAX` long).
+const ESCAPED: usize = 1 << (usize::BITS - 1);
 
 /// The string whose opening quote stands at `quote`.
 #[inline(always)]
-fn string(doc: &[u8], quote: usize) -> Result<Str, Malformed> {
+fn string(doc: &[u8], quote: usize) -> Result<End, Malformed> {
     let start = quote + 1;
-    let mut at = start;
-    let short = doc.len().min(start + SHORT);
-    while at < short {
-        match doc[at] {
-            b'"' => return Ok(Str { start, end: at, escaped: false }),
-            b'\\' => return string_slow(doc, start, at, at),
-            0..0x20 => return Err(Malformed { at, reason: Reason::Grammar }),
-            _ => at += 1,
-        }
+    // Most strings end within the first lanes.
+    if let Some(step) = doc.get(start..).and_then(|rest| rest.first_chunk()).and_then(stops)
+        && doc[start + step] == b'"'
+    {
+        return Ok(End(start + step));
     }
-    string_slow(doc, start, at, usize::MAX)
+    string_slow(doc, start)
 }
 
-/// The rest of a string that is long or holds a backslash; `at` is where to go on.
-fn string_slow(doc: &[u8], start: usize, mut at: usize, first_escape: usize) -> Result<Str, Malformed> {
-    let mut escaped = first_escape != usize::MAX;
+/// As [`string`], for one that is long, holds a backslash, or stands at the end of the input.
+#[inline(never)]
+fn string_slow(doc: &[u8], start: usize) -> Result<End, Malformed> {
+    let (mut at, mut escaped) = (start, 0);
     loop {
         let rest = doc.get(at..).unwrap_or_default();
-        let Some(step) = memchr::memchr2(b'"', b'\\', rest) else {
-            check_controls(doc, at, doc.len())?;
-            return Err(Malformed { at: doc.len(), reason: Reason::Truncated });
+        at += match rest.first_chunk() {
+            Some(lanes) => match stops(lanes) {
+                Some(step) => step,
+                None => {
+                    at += LANES;
+                    continue;
+                }
+            },
+            None => rest.iter().position(|byte| is_stop(*byte)).unwrap_or(rest.len()),
         };
-        check_controls(doc, at, at + step)?;
-        at += step;
-        if doc[at] == b'"' {
-            return Ok(Str { start, end: at, escaped });
-        }
-        escaped = true;
-        at = escape(doc, at)?;
-        // Escapes come in runs (a nested document has one every few bytes): stay in the plain loop a while.
-        let near = doc.len().min(at + SHORT);
-        while at < near {
-            match doc[at] {
-                b'"' => return Ok(Str { start, end: at, escaped }),
-                b'\\' => at = escape(doc, at)?,
-                0..0x20 => return Err(Malformed { at, reason: Reason::Grammar }),
-                _ => at += 1,
+        match byte(doc, at)? {
+            b'"' => return Ok(End(at | escaped)),
+            b'\\' => {
+                escaped = ESCAPED;
+                at = escape(doc, at)?;
             }
+            _ => return Err(Malformed { at, reason: Reason::Grammar }),
         }
     }
+}
+
+/// A quote, a backslash or a control character: control characters are not allowed in strings (RFC 8259 §7).
+fn is_stop(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\\' | 0..0x20)
+}
+
+/// Where the first of `lanes` stands that is a stop.
+#[inline(always)]
+fn stops(lanes: &[u8; LANES]) -> Option<usize> {
+    let lanes = u8x16::new(*lanes);
+    let control = lanes.min(u8x16::splat(0x1f)).simd_eq(lanes);
+    let stop = control | lanes.simd_eq(u8x16::splat(b'"')) | lanes.simd_eq(u8x16::splat(b'\\'));
+    let mask = stop.to_bitmask();
+    (mask != 0).then(|| mask.trailing_zeros() as usize)
 }
 
 /// The offset after the escape whose backslash stands at `at`.
@@ -354,18 +376,6 @@ fn escape(doc: &[u8], at: usize) -> Result<usize, Malformed> {
         }
         _ => Err(Malformed { at: at + 1, reason: Reason::Grammar }),
     }
-}
-
-/// Refuses control characters in a stretch of a string (RFC 8259 §7).
-#[inline(always)]
-fn check_controls(doc: &[u8], from: usize, to: usize) -> Result<(), Malformed> {
-    let stretch = &doc[from..to];
-    // Folding without an early exit lets the compiler use vectors.
-    if stretch.iter().fold(false, |found, byte| found | (*byte < 0x20)) {
-        let at = from + stretch.iter().position(|byte| *byte < 0x20).unwrap_or(0);
-        return Err(Malformed { at, reason: Reason::Grammar });
-    }
-    Ok(())
 }
 
 fn number(doc: &[u8], start: usize) -> Result<usize, Malformed> {

@@ -1,139 +1,165 @@
-//! Credentials by their form: one multi-pattern pass finds where to look, then each rule decides.
+//! Credentials by their form, in text of any kind: one pass finds the places where a look is due, then rules decide.
+//!
+//! A look is due where a word begins as a credential may begin (`ghp_…`), and where a word ends as a telling name may
+//! end (`…word=`). Words are letters, digits, `_` and `-`; sixteen bytes are looked at together for what ends one. At
+//! each end, four bytes on either side go through a small table: so the cost does not grow with the catalogue.
 
+use crate::names;
 use crate::pairs::{self, FORMS, Form};
-use crate::rules::{Rule, Selector};
-use aho_corasick::packed::{Config, MatchKind, Searcher};
-use aho_corasick::{AhoCorasick, Match};
+use crate::rules::{Needle, Rule, Selector};
 use std::ops::Range;
+use wide::u8x16;
 
-/// Looks at `text` around the needle at `at` and tells what must go.
-pub(crate) type Find = fn(text: &[u8], at: usize) -> Option<Range<usize>>;
+/// Looks at `text` around `needle`, which stands at `at`, and tells what must go.
+pub(crate) type Find = fn(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>>;
 
-/// The search for all needles at once. The vectorised searcher is named outright: by itself the automaton would
-/// look for needles' first bytes, which here are the commonest of all.
+/// Four bytes, letters in lower case, and perhaps one of a set.
 #[derive(Clone)]
-enum Needles {
-    /// Teddy, where the processor has it.
-    Packed(Searcher),
-    /// The automaton.
-    Automaton(AhoCorasick),
+pub(crate) struct Fours {
+    bits: Box<[u64; 1 << (BITS - 6)]>,
 }
 
-impl Needles {
-    fn new(words: &[&str]) -> Needles {
-        let packed = Config::new().match_kind(MatchKind::LeftmostFirst).builder().extend(words).build();
-        packed.map_or_else(
-            || {
-                let automaton = AhoCorasick::builder()
-                    .match_kind(aho_corasick::MatchKind::LeftmostFirst)
-                    .build(words)
-                    .expect("a handful of short constant needles always compiles");
-                Needles::Automaton(automaton)
-            },
-            Needles::Packed,
-        )
+/// So many bits has a set of [`Fours`].
+const BITS: u32 = 16;
+
+impl Fours {
+    pub(crate) fn new() -> Fours {
+        Fours { bits: Box::new([0; 1 << (BITS - 6)]) }
     }
 
-    fn each(&self, text: &[u8], hit: impl FnMut(Match)) {
-        match self {
-            Needles::Packed(searcher) => searcher.find_iter(text).for_each(hit),
-            Needles::Automaton(automaton) => automaton.find_iter(text).for_each(hit),
-        }
+    #[inline(always)]
+    fn slot(four: [u8; 4]) -> (usize, u64) {
+        // The bit that tells cases apart is set for all bytes: some others fall together, which costs a closer look.
+        let folded = u32::from_le_bytes(four) | 0x2020_2020;
+        let hash = folded.wrapping_mul(0x9e37_79b1) >> (32 - BITS);
+        ((hash >> 6) as usize, 1 << (hash & 63))
+    }
+
+    pub(crate) fn insert(&mut self, four: [u8; 4]) {
+        let (word, bit) = Fours::slot(four);
+        self.bits[word] |= bit;
+    }
+
+    #[inline(always)]
+    pub(crate) fn may_hold(&self, four: [u8; 4]) -> bool {
+        let (word, bit) = Fours::slot(four);
+        self.bits[word] & bit != 0
     }
 }
 
-/// What to do at a needle.
+/// What a text rule looks for, and what to do there.
 #[derive(Clone, Copy)]
-enum Look {
-    /// Ask the rule.
-    Text(u16, Find),
-    /// Look for a name and its value.
-    Pair,
+struct Look {
+    word: &'static str,
+    /// Its first four bytes, and which of those it has.
+    first: u32,
+    mask: u32,
+    rule: u16,
+    find: Find,
 }
 
-/// Needles of about one length, and what to do at each.
-#[derive(Clone)]
-struct Set {
-    needles: Needles,
-    /// By pattern.
-    looks: Vec<Look>,
-}
-
-/// Needles of so many bytes go into the first set. The searcher sieves by as many bytes as the shortest needle
-/// has, four at most, so short ones among many others would let nearly every position through.
-const LONG: usize = 4;
-
-/// All text rules behind one prefilter.
+/// All text rules behind one pass.
 #[derive(Clone)]
 pub(crate) struct Detector {
-    sets: Vec<Set>,
-    /// The needles of text rules.
-    words: Vec<(&'static str, Look)>,
+    /// First bytes of words at which a look is due.
+    begins: Fours,
+    /// Last bytes of words at which a look is due.
+    ends: Fours,
+    starts: Vec<Look>,
+    closing: Vec<Look>,
+    marks: Vec<Look>,
     /// The rule's number, by the position of its form in [`FORMS`].
     forms: [Option<u16>; FORMS.len()],
+    pairs: bool,
 }
 
 impl Detector {
     /// Compiles the text rules of `rules` (numbered by position).
-    ///
-    /// The vectorised searcher takes at most 64 needles; more would fall back to the automaton, at a third of the
-    /// speed (a test counts them).
     pub(crate) fn new(rules: &[&'static Rule]) -> Detector {
-        let mut all: Vec<(&'static str, Look)> = Vec::new();
-        let mut forms = [None; FORMS.len()];
+        let mut detector = Detector {
+            begins: Fours::new(),
+            ends: Fours::new(),
+            starts: Vec::new(),
+            closing: Vec::new(),
+            marks: Vec::new(),
+            forms: [None; FORMS.len()],
+            pairs: false,
+        };
         for (number, rule) in rules.iter().enumerate() {
             match &rule.selector {
                 Selector::Text { needles, find } => {
-                    all.extend(needles.iter().map(|word| (*word, Look::Text(number as u16, *find))));
+                    for needle in *needles {
+                        detector.add(*needle, number as u16, *find);
+                    }
                 }
-                Selector::Pair(form) => forms[*form as usize] = Some(number as u16),
+                Selector::Pair(form) => {
+                    detector.forms[*form as usize] = Some(number as u16);
+                    detector.pairs = true;
+                }
                 Selector::Fields { .. } | Selector::LastApplied => {}
             }
         }
-        if forms.iter().any(Option::is_some) {
-            all.extend(pairs::NEEDLES.iter().map(|word| (*word, Look::Pair)));
+        if detector.pairs {
+            names::endings(|four| detector.ends.insert(four));
         }
-        let (long, short): (Vec<_>, Vec<_>) = all.iter().copied().partition(|(word, _)| word.len() >= LONG);
-        let set = |needles: &[(&'static str, Look)]| {
-            let (words, looks): (Vec<&str>, Vec<Look>) = needles.iter().copied().unzip();
-            Set { needles: Needles::new(&words), looks }
+        detector
+    }
+
+    fn add(&mut self, needle: Needle, rule: u16, find: Find) {
+        let look = |word: &'static str| {
+            let mut four = [0; 4];
+            let length = word.len().min(4);
+            four[..length].copy_from_slice(&word.as_bytes()[..length]);
+            let (first, mask) = (u32::from_le_bytes(four), u32::MAX >> (32 - 8 * length));
+            Look { word, first, mask, rule, find }
         };
-        let sets = long.chunks(32).chain(short.chunks(32)).map(set).collect();
-        all.retain(|(_, look)| matches!(look, Look::Text(..)));
-        Detector { sets, words: all, forms }
-    }
-
-    /// Calls `found` with the rule's number and the range of everything that must go.
-    pub(crate) fn each(&self, text: &[u8], mut found: impl FnMut(u16, Range<usize>)) {
-        for set in &self.sets {
-            let mut done = 0;
-            set.needles.each(text, |hit| {
-                if hit.start() < done {
-                    return;
-                }
-                match set.looks[hit.pattern().as_usize()] {
-                    Look::Text(rule, find) => {
-                        if let Some(range) = find(text, hit.start()) {
-                            done = range.end;
-                            found(rule, range);
-                        }
+        match needle {
+            Needle::Begin(word) => {
+                match word.as_bytes() {
+                    [a, b, c, d, ..] => self.begins.insert([*a, *b, *c, *d]),
+                    [a, b, c] => (0..=u8::MAX).for_each(|any| self.begins.insert([*a, *b, *c, any])),
+                    _ => {
+                        unreachable!("needles are constants of three bytes at least, compiled by every test")
                     }
-                    Look::Pair => pairs::look(text, hit.start(), &mut |form, range| {
-                        done = done.max(range.end);
-                        let rule = self.by_form(&text[range.clone()]).or(self.rule_of(form));
-                        if let Some(rule) = rule {
-                            found(rule, range);
-                        }
-                    }),
                 }
-            });
+                self.starts.push(look(word));
+            }
+            Needle::End(word) => {
+                let last = word.as_bytes().last_chunk();
+                self.ends.insert(*last.expect("needles are constants, compiled by every test"));
+                self.closing.push(look(word));
+            }
+            Needle::Mark(word) => self.marks.push(look(word)),
         }
     }
 
-    /// The rule of something that must go, if there is anything.
+    /// Calls `found` with the rule's number and the range of everything in `text[range]` that must go. What goes may
+    /// end behind it.
+    pub(crate) fn each(&self, text: &[u8], range: Range<usize>, mut found: impl FnMut(u16, Range<usize>)) {
+        let mut pass = Pass { detector: self, text, done: range.start, found: &mut found };
+        pass.begin(range.start);
+        let mut at = range.start;
+        while at < range.end {
+            let mut mask = match text[at..].first_chunk() {
+                Some(lanes) => others(u8x16::new(*lanes)),
+                None => last_others(&text[at..]),
+            };
+            let left = range.end - at;
+            if left < LANES {
+                mask &= (1 << left) - 1;
+            }
+            while mask != 0 {
+                pass.boundary(at + mask.trailing_zeros() as usize);
+                mask &= mask - 1;
+            }
+            at += LANES;
+        }
+    }
+
+    /// The rule of something in `text` that must go, if there is anything.
     pub(crate) fn first(&self, text: &[u8]) -> Option<u16> {
         let mut first = None;
-        self.each(text, |rule, _| first = first.or(Some(rule)));
+        self.each(text, 0..text.len(), |rule, _| first = first.or(Some(rule)));
         first
     }
 
@@ -142,16 +168,165 @@ impl Detector {
         self.forms[form as usize]
     }
 
-    /// The rule that takes `value` as a whole for what it is: that says more than the name beside it.
-    fn by_form(&self, value: &[u8]) -> Option<u16> {
-        let begins = |(word, _): &&(&str, Look)| value.starts_with(word.as_bytes());
-        match self.words.iter().find(begins) {
-            Some((_, Look::Text(rule, find))) => {
-                find(value, 0).filter(|range| *range == (0..value.len())).map(|_| *rule)
+    /// Whether a look is due at the word that begins at `at`.
+    #[inline(always)]
+    pub(crate) fn may_begin(&self, text: &[u8], at: usize) -> bool {
+        text.get(at..).and_then(|rest| rest.first_chunk()).is_some_and(|first| self.begins.may_hold(*first))
+    }
+
+    /// Whether the name that ends at `at` may be a telling one.
+    #[inline(always)]
+    pub(crate) fn may_tell(&self, text: &[u8], at: usize) -> bool {
+        match text[..at].last_chunk() {
+            Some(last) => {
+                self.ends.may_hold(*last) || (last[3].is_ascii_digit() && self.may_tell_numbered(text, at))
             }
-            _ => None,
+            None => matches!(text[..at], [a, b, c] if self.ends.may_hold([b' ', a, b, c])),
         }
     }
+
+    /// `password2`, `token-1`: numbers tell nothing.
+    fn may_tell_numbered(&self, text: &[u8], at: usize) -> bool {
+        let window = &text[at.saturating_sub(16)..at];
+        let mut name = window.trim_ascii_end();
+        while let [rest @ .., b'0'..=b'9' | b'_' | b'-' | b'.'] = name {
+            name = rest;
+        }
+        name.last_chunk().is_some_and(|last| self.ends.may_hold(*last))
+    }
+
+    /// The rule for `value` beside a telling name, written in `form`: one that takes the value as a whole for what it
+    /// is says more than the name.
+    pub(crate) fn rule_for(&self, value: &[u8], form: Form) -> Option<u16> {
+        let whole = self.starts.iter().find_map(|look| {
+            let begins = value.starts_with(look.word.as_bytes());
+            let found = begins.then(|| (look.find)(value, 0, look.word)).flatten()?;
+            (found == (0..value.len())).then_some(look.rule)
+        });
+        whole.or(self.rule_of(form))
+    }
+}
+
+/// One pass over a text.
+struct Pass<'d, F> {
+    detector: &'d Detector,
+    text: &'d [u8],
+    /// What was found ends here: nothing inside of it is looked at.
+    done: usize,
+    found: &'d mut F,
+}
+
+impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
+    /// A byte that belongs to no word stands at `at`.
+    #[inline(always)]
+    fn boundary(&mut self, at: usize) {
+        let byte = self.text[at];
+        if self.detector.may_tell(self.text, at) {
+            self.end(at);
+        }
+        match byte {
+            b':' => self.mark(at),
+            b'%' => {
+                self.mark(at);
+                self.begin(at + 3);
+            }
+            b'\\' => match self.text.get(at + 1) {
+                Some(b'n' | b'r' | b't' | b'b' | b'f') => self.begin(at + 2),
+                Some(b'u') => self.begin(at + 6),
+                _ => {}
+            },
+            _ => {}
+        }
+        self.begin(at + 1);
+    }
+
+    /// A word may begin at `at`.
+    #[inline(always)]
+    fn begin(&mut self, at: usize) {
+        if self.detector.may_begin(self.text, at) {
+            self.start(at);
+        }
+    }
+
+    #[inline(never)]
+    fn start(&mut self, at: usize) {
+        self.look(&self.detector.starts, at);
+    }
+
+    #[inline(always)]
+    fn mark(&mut self, at: usize) {
+        if matches!(self.text.get(at + 1), Some(b'/' | b'3')) {
+            self.look(&self.detector.marks, at);
+        }
+    }
+
+    fn look(&mut self, looks: &[Look], at: usize) {
+        if at < self.done {
+            return;
+        }
+        let first = self.text[at..].first_chunk().map_or(0, |first| u32::from_le_bytes(*first));
+        for look in looks.iter().filter(|look| first & look.mask == look.first) {
+            if self.text[at..].starts_with(look.word.as_bytes())
+                && let Some(range) = (look.find)(self.text, at, look.word)
+            {
+                self.tell(look.rule, range);
+                return;
+            }
+        }
+    }
+
+    fn tell(&mut self, rule: u16, range: Range<usize>) {
+        self.done = self.done.max(range.end);
+        (self.found)(rule, range);
+    }
+
+    /// A word ends at `at` whose end may tell something.
+    #[inline(never)]
+    fn end(&mut self, at: usize) {
+        if at < self.done {
+            return;
+        }
+        for look in &self.detector.closing {
+            if self.text[..at].ends_with(look.word.as_bytes())
+                && let Some(range) = (look.find)(self.text, at - look.word.len(), look.word)
+            {
+                self.tell(look.rule, range);
+                return;
+            }
+        }
+        if self.detector.pairs {
+            let (detector, text) = (self.detector, self.text);
+            pairs::look(text, at, &mut |form, range| {
+                if let Some(rule) = detector.rule_for(&text[range.clone()], form) {
+                    self.tell(rule, range);
+                }
+            });
+        }
+    }
+}
+
+/// Bytes that are looked at together.
+const LANES: usize = 16;
+
+/// As [`others`], for the last bytes of a text.
+#[cold]
+fn last_others(rest: &[u8]) -> u32 {
+    let mut lanes = [0; LANES];
+    lanes[..rest.len()].copy_from_slice(rest);
+    others(u8x16::new(lanes))
+}
+
+/// A mask of the bytes that belong to no word.
+#[inline(always)]
+fn others(lanes: u8x16) -> u32 {
+    let within = |lanes: u8x16, from: u8, count: u8| {
+        let moved = lanes - u8x16::splat(from);
+        moved.min(u8x16::splat(count - 1)).simd_eq(moved)
+    };
+    let letters = within(lanes | u8x16::splat(0x20), b'a', 26);
+    let digits = within(lanes, b'0', 10);
+    let joints = lanes.simd_eq(u8x16::splat(b'_')) | lanes.simd_eq(u8x16::splat(b'-'));
+    !(letters | digits | joints).to_bitmask() & 0xffff
 }
 
 /// The end of the run of bytes that `keep` accepts, from `at`.
@@ -167,7 +342,9 @@ pub(crate) fn is_base64url(byte: u8) -> bool {
 /// Whether the byte before `at` cannot belong to a token that begins there.
 pub(crate) fn begins(text: &[u8], at: usize) -> bool {
     match &text[..at] {
-        [.., b'\\', b'n' | b'r' | b't'] | [.., b'\\', b'u', _, _, _, _] | [.., b'%', _, _] => true,
+        [.., b'\\', b'n' | b'r' | b't' | b'b' | b'f'] | [.., b'\\', b'u', _, _, _, _] | [.., b'%', _, _] => {
+            true
+        }
         [.., before] => !(before.is_ascii_alphanumeric() || *before == b'_' || *before == b'-'),
         [] => true,
     }
@@ -205,10 +382,19 @@ mod tests {
     use crate::rules::RULES;
 
     #[test]
-    fn the_needles_fit_the_vectorised_searcher() {
+    fn the_tables_are_sparse() {
         let detector = Detector::new(RULES);
-        for set in &detector.sets {
-            assert!(set.looks.len() <= 64, "{} needles", set.looks.len());
+        for fours in [&detector.begins, &detector.ends] {
+            let set: u32 = fours.bits.iter().map(|word| word.count_ones()).sum();
+            assert!(set < (1 << BITS) / 8, "{set} of {} bits are set", 1 << BITS);
+        }
+    }
+
+    #[test]
+    fn words_are_letters_digits_and_joints() {
+        for byte in 0..=u8::MAX {
+            let word = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+            assert_eq!(others(u8x16::splat(byte)) == 0, word, "{byte:#x}");
         }
     }
 }

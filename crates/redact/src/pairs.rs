@@ -26,38 +26,6 @@ pub enum Form {
 /// All forms, numbered by position.
 pub(crate) const FORMS: [Form; 5] = [Form::Member, Form::Named, Form::Argument, Form::Query, Form::Text];
 
-/// Parts of telling names, chosen so that every spelling holds one of them and common words hold none.
-pub(crate) const NEEDLES: &[&str] = &[
-    "pass",
-    "Pass",
-    "PASS",
-    "pwd",
-    "Pwd",
-    "PWD",
-    "ecret",
-    "ECRET",
-    "oken",
-    "OKEN",
-    "Key",
-    "KEY",
-    "_key",
-    "-key",
-    ".key",
-    "ikey",
-    "redentials",
-    "redential\"",
-    "REDENTIAL",
-    "onnectionS",
-    "onnection_s",
-    "\"auth\"",
-    "\"auth\\",
-    "/session",
-    "sig=",
-    "ignature=",
-    "code=",
-    "/env/",
-];
-
 /// Longest name looked at.
 const MAX_NAME: usize = 80;
 /// How far to the left the beginning of a string is looked for.
@@ -81,26 +49,26 @@ struct Name {
     class: Class,
 }
 
-/// Looks around the needle at `at` and tells every value that must go.
-pub(crate) fn look(text: &[u8], at: usize, found: &mut impl FnMut(Form, Range<usize>)) {
-    let from = if matches!(text[at], b'"' | b'/' | b'-' | b'.') { at + 1 } else { at };
-    let Some(end) = right(text, from) else { return };
+/// Looks at the name that ends at `end`, and tells every value beside it that must go.
+pub(crate) fn look(text: &[u8], end: usize, found: &mut impl FnMut(Form, Range<usize>)) {
     let Some(&next) = text.get(end) else { return };
-    if !matches!(next, b'"' | b'\\' | b'=' | b':' | b' ' | b'%' | b'>' | b'\'' | b'&' | b'/') {
+    if !matches!(next, b'"' | b'\\' | b'=' | b':' | b' ' | b'%' | b'>' | b'\'' | b'&') {
         return;
     }
-    if text[at..].starts_with(b"/env/") {
-        patched(text, at, found);
-        return;
-    }
-    let Some(start) = left(text, from) else { return };
+    let Some(start) = left(text, end) else { return };
     let (start, escape) = without_escape(text, start, end);
     // The field names of `managedFields` have no values (sigs.k8s.io/structured-merge-diff, `fieldpath`).
     if next != b'=' && text[..start].ends_with(b"\"f:") {
         return;
     }
     let query = matches!(text[..start].last(), Some(b'?' | b'&')) || escape == Escape::And;
-    let Some(class) = names::class(&text[start..end], query) else { return };
+    let Some(class) = names::class(&text[start..end], query) else {
+        // A JSON Patch operation on a variable: `/spec/containers/0/env/1/value`.
+        if &text[start..end] == b"value" {
+            patched(text, start, end, found);
+        }
+        return;
+    };
     let name = Name { start, end, first: escape == Escape::Line || begins_line(text, start), query, class };
     match next {
         b'"' => quoted(text, &name, 0, found),
@@ -117,14 +85,6 @@ pub(crate) fn look(text: &[u8], at: usize, found: &mut impl FnMut(Form, Range<us
 
 fn is_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
-}
-
-fn right(text: &[u8], at: usize) -> Option<usize> {
-    let window = &text[at..text.len().min(at + MAX_NAME)];
-    match window.iter().position(|b| !is_name(*b)) {
-        Some(step) => Some(at + step),
-        None => (window.len() < MAX_NAME).then_some(text.len()),
-    }
 }
 
 fn left(text: &[u8], at: usize) -> Option<usize> {
@@ -321,21 +281,21 @@ fn before(text: &[u8], quote: usize, class: Class, level: usize, found: &mut imp
     }
 }
 
-/// A JSON Patch operation on a variable's value: `/spec/containers/0/env/1/value`.
-fn patched(text: &[u8], at: usize, found: &mut impl FnMut(Form, Range<usize>)) {
-    let tail = &text[at + b"/env/".len()..];
-    let digits = tail.iter().take(8).take_while(|b| b.is_ascii_digit() || **b == b'-').count();
-    if digits == 0 || !tail[digits..].starts_with(b"/value") {
-        return;
-    }
-    let end = at + b"/env/".len() + digits + b"/value".len();
+/// Whether a path of a JSON Patch whose last segment is `value` names a container's variable.
+pub(crate) fn is_variable_path(path: &[u8]) -> bool {
+    let Some(path) = path.strip_suffix(b"/value") else { return false };
+    let index = path.iter().rev().take(8).take_while(|b| b.is_ascii_digit() || **b == b'-').count();
+    index > 0 && path[..path.len() - index].ends_with(b"/env/")
+}
+
+fn patched(text: &[u8], start: usize, end: usize, found: &mut impl FnMut(Form, Range<usize>)) {
     let level = backslashes(text, end);
-    if text.get(end + level) != Some(&b'"') {
+    let window = &text[start.saturating_sub(MAX_LEFT)..end];
+    if text.get(end + level) != Some(&b'"') || !is_variable_path(window) {
         return;
     }
-    let window = &text[at.saturating_sub(MAX_LEFT)..at];
     let Some(step) = memchr::memrchr(b'"', window) else { return };
-    let quote = at - window.len() + step;
+    let quote = end - window.len() + step;
     if is_label(text, quote, level) {
         beside(text, quote, spaces(text, end + level + 1), Class::Strong, level, found);
     }

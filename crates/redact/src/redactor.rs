@@ -8,12 +8,11 @@ use crate::config::{Action, Catalogue, RedactConfig};
 use crate::detect::Detector;
 use crate::nested::{Decoded, Place};
 use crate::packed::{self, Opened};
-use crate::pairs::Form;
 use crate::patch;
 use crate::path::{Leaf, PathSet, Select, States};
 use crate::rules::{RULES, Resource, Rule, Selector};
 use crate::stub;
-use crate::sweep::{Found, Odd, Sweep};
+use crate::sweep::{Found, Named, Odd, Sweep};
 use crate::values::judge;
 use auditship_event::scan::{self, Malformed};
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
@@ -207,7 +206,8 @@ impl Redactor {
     /// Parses `raw` and looks through it in the same pass, where it is one audit event and nothing else.
     pub fn look<'a>(&self, raw: &'a [u8], scratch: &mut Scratch) -> Option<Looked<'a>> {
         let mut found = scratch.spare.take().unwrap_or_default();
-        let parsed = Event::parse_first_with(raw, &mut Sweep::new(raw, &self.kinds, &mut found));
+        let parsed =
+            Event::parse_first_with(raw, &mut Sweep::new(raw, &self.kinds, &self.detector, &mut found));
         match parsed {
             Ok((event, [])) if event.is_audit() => Some(Looked { event, found }),
             _ => {
@@ -329,14 +329,12 @@ impl Redactor {
             // Parsed already, so it is valid.
             None => drop(self.sweep(raw, &place, &hints, scratch)),
         }
-        // Last: where a rule for a field takes the same value, it goes under that rule.
-        self.detect(raw, &place, scratch);
         self.user_rules(event, &place, scratch);
     }
 
     /// Adds the edits of text that is no JSON (a line of another format).
     pub fn text(&self, raw: &[u8], base: usize, scratch: &mut Scratch) {
-        self.detect(raw, &Place::line(base), scratch);
+        self.detect(raw, 0..raw.len(), &Place::line(base), scratch);
     }
 
     /// Adds the stub of `broken` in the place of `range`.
@@ -369,8 +367,9 @@ impl Redactor {
         }
     }
 
-    fn detect(&self, doc: &[u8], place: &Place<'_>, scratch: &mut Scratch) {
-        self.detector.each(doc, |rule, range| {
+    /// Adds the edits of what has a credential's form in `doc[range]`.
+    fn detect(&self, doc: &[u8], range: Range<usize>, place: &Place<'_>, scratch: &mut Scratch) {
+        self.detector.each(doc, range, |rule, range| {
             self.push(rule, doc, &Leaf { range, string: true }, place, &mut scratch.text, &mut scratch.edits);
         });
     }
@@ -490,7 +489,7 @@ impl Redactor {
         scratch: &mut Scratch,
     ) -> Result<(), Malformed> {
         let (mut decoded, mut found) = scratch.pool.pop().unwrap_or_default();
-        let swept = scan::document(doc, &mut Sweep::new(doc, &self.kinds, &mut found));
+        let swept = scan::document(doc, &mut Sweep::new(doc, &self.kinds, &self.detector, &mut found));
         if swept.is_ok() {
             self.closer(&found, doc, place, hints, &mut decoded, scratch);
         }
@@ -512,12 +511,13 @@ impl Redactor {
             let fields = &self.fields[self.kind_fields[usize::from(*kind)]];
             self.select(fields.rule, &fields.set, fields.set.start(), doc, *object, place, scratch);
         }
-        if let Some(rule) = self.detector.rule_of(Form::Member) {
-            for (value, class) in &found.named {
-                if judge(value.raw(doc), *class) {
-                    let leaf = Leaf { range: value.start..value.end, string: true };
-                    self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
-                }
+        for Named { value, class, form } in &found.named {
+            let raw = value.raw(doc);
+            if judge(raw, *class)
+                && let Some(rule) = self.detector.rule_for(raw, *form)
+            {
+                let leaf = Leaf { range: value.start..value.end, string: true };
+                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
             }
         }
         for value in &found.packed {
@@ -528,6 +528,10 @@ impl Redactor {
         }
         for odd in &found.strings {
             self.odd(odd, doc, place, hints, decoded, scratch);
+        }
+        // Last: where another rule takes the same value, it goes under that rule.
+        for text in &found.texts {
+            self.detect(doc, text.clone(), place, scratch);
         }
     }
 
@@ -550,7 +554,7 @@ impl Redactor {
             return None;
         }
         let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
-        let swept = scan::document(text, &mut Sweep::new(text, &self.kinds, &mut found));
+        let swept = scan::document(text, &mut Sweep::new(text, &self.kinds, &self.detector, &mut found));
         let mut rule = None;
         if swept.is_ok() {
             let kind = found.objects.first().map(|(_, kind)| self.kind_fields[usize::from(*kind)]);
@@ -599,7 +603,9 @@ impl Redactor {
         if let (true, Some(rule)) = (odd.applied, self.last_applied) {
             self.push(rule, doc, &whole, place, &mut scratch.text, &mut scratch.edits);
         } else if odd.spelled {
-            self.detect(&decoded.bytes, &inside, scratch);
+            self.detect(&decoded.bytes, 0..decoded.bytes.len(), &inside, scratch);
+        } else {
+            self.detect(doc, odd.text.start..odd.text.end, place, scratch);
         }
     }
 

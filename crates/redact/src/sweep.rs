@@ -1,10 +1,18 @@
 //! The one pass over a document that notes where a closer look is due: objects of a kind that has rules, and
 //! strings whose text is not what their raw bytes show.
 
+use crate::detect::Detector;
 use crate::names::{self, Class};
 use crate::packed;
+use crate::pairs::{self, Form};
 use auditship_event::scan::{Scalar, Str, Visitor};
 use auditship_event::text;
+use std::ops::Range;
+
+/// Shorter strings hold no name with a value.
+const MIN_TEXT: usize = 8;
+/// Shorter keys hold no token.
+const MIN_KEY: usize = 20;
 
 /// What a sweep found. Reused from document to document.
 #[derive(Debug, Default)]
@@ -13,12 +21,35 @@ pub(crate) struct Found {
     pub(crate) objects: Vec<(usize, u16)>,
     /// Strings to be decoded.
     pub(crate) strings: Vec<Odd>,
-    /// Values under telling keys that are spelled with escapes; the others are found by their text.
-    pub(crate) named: Vec<(Str, Class)>,
+    /// Values beside telling names, by the document's structure.
+    pub(crate) named: Vec<Named>,
     /// Strings that may be base64.
     pub(crate) packed: Vec<Str>,
-    /// Begins of the open objects.
-    open: Vec<usize>,
+    /// The insides of strings that may hold credentials by their form.
+    pub(crate) texts: Vec<Range<usize>>,
+    /// The open objects and arrays.
+    open: Vec<Frame>,
+    /// Values of open objects' members `value`.
+    values: Vec<Str>,
+}
+
+/// A value beside a telling name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Named {
+    pub(crate) value: Str,
+    pub(crate) class: Class,
+    pub(crate) form: Form,
+}
+
+/// An object or array that is open.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    /// Where it begins; arrays have no kind, and say `usize::MAX`.
+    start: usize,
+    /// How many [`Found::values`] there were before it.
+    values: usize,
+    /// What its member `name`, `key` or `path` tells.
+    label: Option<Class>,
 }
 
 /// A string that must be decoded before it can be judged.
@@ -39,7 +70,9 @@ impl Found {
         self.strings.clear();
         self.named.clear();
         self.packed.clear();
+        self.texts.clear();
         self.open.clear();
+        self.values.clear();
     }
 }
 
@@ -53,42 +86,82 @@ enum Key {
     Other,
     Kind,
     Applied,
-    /// Telling names in an escaped spelling, by their class.
-    Strong,
-    Weak,
-    Basic,
+    /// `name`, `key` or `path`: the name of what stands under `value`.
+    Label,
+    Value,
+    /// A telling name.
+    Telling(Class),
 }
 
 /// The visitor. `kinds` are the kinds that have rules; their positions are their numbers.
 pub(crate) struct Sweep<'a> {
     doc: &'a [u8],
     kinds: &'a [&'static str],
+    detector: &'a Detector,
     found: &'a mut Found,
     key: Key,
+    /// The string before was an option such as `--password`.
+    option: Option<Class>,
 }
 
 impl<'a> Sweep<'a> {
-    pub(crate) fn new(doc: &'a [u8], kinds: &'a [&'static str], found: &'a mut Found) -> Sweep<'a> {
+    pub(crate) fn new(
+        doc: &'a [u8],
+        kinds: &'a [&'static str],
+        detector: &'a Detector,
+        found: &'a mut Found,
+    ) -> Sweep<'a> {
         found.clear();
-        Sweep { doc, kinds, found, key: Key::Other }
+        Sweep { doc, kinds, detector, found, key: Key::Other, option: None }
     }
 
     #[cold]
     fn kind(&mut self, value: Str) {
         let number = self.kinds.iter().position(|kind| text::equals(self.doc, value, kind));
         if let (Some(number), Some(object)) = (number, self.found.open.last()) {
-            self.found.objects.push((*object, number as u16));
+            self.found.objects.push((object.start, number as u16));
         }
     }
 
-    #[cold]
+    /// The value of a key that says something about it.
+    #[inline(never)]
     fn keyed(&mut self, value: Str) {
         match self.key {
             Key::Kind => self.kind(value),
-            Key::Strong => self.found.named.push((value, Class::Strong)),
-            Key::Weak => self.found.named.push((value, Class::Weak)),
-            Key::Basic => self.found.named.push((value, Class::Basic)),
+            Key::Telling(class) => self.found.named.push(Named { value, class, form: Form::Member }),
+            Key::Value => self.found.values.push(value),
+            Key::Label => {
+                let label = self.label(value);
+                if let (Some(_), Some(open)) = (label, self.found.open.last_mut()) {
+                    open.label = label;
+                }
+            }
             Key::Other | Key::Applied => {}
+        }
+    }
+
+    fn label(&self, value: Str) -> Option<Class> {
+        if value.escaped {
+            let word = text::decoded(self.doc, value);
+            return names::class(last_segment(word.as_bytes()), false);
+        }
+        if !self.detector.may_tell(self.doc, value.end) {
+            return None;
+        }
+        let word = value.raw(self.doc);
+        if pairs::is_variable_path(word) {
+            return Some(Class::Strong);
+        }
+        names::class(last_segment(word), false)
+    }
+
+    /// What an option as a whole string tells: `--password`.
+    #[inline(never)]
+    fn option(&self, value: Str) -> Option<Class> {
+        if self.detector.may_tell(self.doc, value.end) {
+            names::class(value.raw(self.doc), false)
+        } else {
+            None
         }
     }
 
@@ -106,13 +179,38 @@ impl<'a> Sweep<'a> {
         let applied = self.key == Key::Applied;
         if document || spelled || applied {
             self.found.strings.push(Odd { text: value, document, applied, spelled });
+        } else {
+            self.found.texts.push(value.start..value.end);
         }
+    }
+
+    #[cold]
+    fn odd_key(&self, key: Str) -> Key {
+        match &*text::decoded(self.doc, key) {
+            "kind" => Key::Kind,
+            APPLIED => Key::Applied,
+            "name" | "key" | "path" => Key::Label,
+            "value" => Key::Value,
+            word => names::class(last_segment(word.as_bytes()), false).map_or(Key::Other, Key::Telling),
+        }
+    }
+
+    #[inline(never)]
+    fn telling(&self, key: Str) -> Key {
+        let word = last_segment(key.raw(self.doc));
+        names::class(word, false).map_or(Key::Other, Key::Telling)
     }
 }
 
 /// The name in a qualified key: `example.com/token`.
-fn last_segment(key: &str) -> &[u8] {
-    key.rsplit('/').next().unwrap_or(key).as_bytes()
+fn last_segment(key: &[u8]) -> &[u8] {
+    memchr::memrchr(b'/', key).map_or(key, |at| &key[at + 1..])
+}
+
+/// Whether `value` is a time as Kubernetes writes it (RFC 3339): commonest of all strings, and no text.
+#[inline(always)]
+fn is_time(value: &[u8]) -> bool {
+    matches!(value.len(), 20 | 27) && value[10] == b'T' && value[4] == b'-' && value[value.len() - 1] == b'Z'
 }
 
 /// Whether the raw inside of a string may be the text of a JSON object or array.
@@ -132,19 +230,31 @@ fn begins_document(raw: &[u8]) -> bool {
 impl Visitor for Sweep<'_> {
     #[inline(always)]
     fn open_object(&mut self, at: usize, _: usize) {
-        self.found.open.push(at);
+        self.found.open.push(Frame { start: at, values: self.found.values.len(), label: None });
         self.key = Key::Other;
+        self.option = None;
     }
 
     #[inline(always)]
     fn open_array(&mut self, _: usize, _: usize) {
-        self.found.open.push(usize::MAX);
-        self.key = Key::Other;
+        self.found.open.push(Frame { start: usize::MAX, values: self.found.values.len(), label: None });
+        // A list of strings under a telling name: each of them.
+        if !matches!(self.key, Key::Telling(_)) {
+            self.key = Key::Other;
+        }
+        self.option = None;
     }
 
     #[inline(always)]
     fn close(&mut self, _: usize, _: usize) {
-        self.found.open.pop();
+        if let Some(Frame { values, label, .. }) = self.found.open.pop()
+            && self.found.values.len() > values
+        {
+            let Found { named, values: all, .. } = &mut *self.found;
+            for value in all.drain(values..) {
+                named.extend(label.map(|class| Named { value, class, form: Form::Named }));
+            }
+        }
         self.key = Key::Other;
     }
 
@@ -152,40 +262,59 @@ impl Visitor for Sweep<'_> {
     fn key(&mut self, key: Str, _: usize) {
         let length = key.end - key.start;
         self.key = if key.escaped {
-            match &*text::decoded(self.doc, key) {
-                "kind" => Key::Kind,
-                APPLIED => Key::Applied,
-                word => match names::class(last_segment(word), false) {
-                    Some(Class::Strong) => Key::Strong,
-                    Some(Class::Weak) => Key::Weak,
-                    Some(Class::Basic) => Key::Basic,
-                    None => Key::Other,
-                },
+            self.odd_key(key)
+        } else if length <= 5 {
+            match key.raw(self.doc) {
+                b"kind" => Key::Kind,
+                b"name" | b"path" | b"key" | b"Name" | b"Key" => Key::Label,
+                b"value" | b"Value" => Key::Value,
+                _ if self.detector.may_tell(self.doc, key.end) => self.telling(key),
+                _ => Key::Other,
             }
-        } else if length == 4 && key.raw(self.doc) == b"kind" {
-            Key::Kind
+        } else if self.detector.may_tell(self.doc, key.end) {
+            self.telling(key)
         } else if length == APPLIED.len() && key.raw(self.doc) == APPLIED.as_bytes() {
             Key::Applied
         } else {
             Key::Other
         };
+        if length >= MIN_KEY {
+            self.found.texts.push(key.start..key.end);
+        }
     }
 
     #[inline(always)]
     fn string(&mut self, value: Str, _: usize) {
+        if let Some(class) = self.option.take() {
+            self.found.named.push(Named { value, class, form: Form::Argument });
+        }
         if self.key != Key::Other {
             self.keyed(value);
         }
-        if value.end - value.start >= packed::MIN && !value.escaped {
-            self.packed(value);
-        }
+        let length = value.end - value.start;
         // A document that holds no string needs no escape, and then holds no secret either, except a number
         // under `data`; the rule for last-applied-configuration wants it decoded all the same.
         if value.escaped || self.key == Key::Applied {
             self.odd(value);
+        } else if length >= MIN_TEXT {
+            let raw = value.raw(self.doc);
+            if raw[0] == b'-' {
+                self.option = self.option(value);
+            }
+            if !is_time(raw) {
+                self.found.texts.push(value.start..value.end);
+                if length >= packed::MIN {
+                    self.packed(value);
+                }
+            }
+        } else if self.detector.may_begin(self.doc, value.start) {
+            // A program's name, with its arguments in the strings after it.
+            self.found.texts.push(value.start..value.end);
         }
     }
 
     #[inline(always)]
-    fn scalar(&mut self, _: usize, _: usize, _: Scalar, _: usize) {}
+    fn scalar(&mut self, _: usize, _: usize, _: Scalar, _: usize) {
+        self.option = None;
+    }
 }

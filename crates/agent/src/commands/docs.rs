@@ -3,7 +3,7 @@
 use crate::cli::DocsPage;
 use crate::exit::Failure;
 use auditship_redact::Form;
-use auditship_redact::rules::{RULES, Selector};
+use auditship_redact::rules::{Needle, RULES, Selector};
 use std::fmt::Write;
 
 /// Prints the JSON Schema of the configuration.
@@ -50,7 +50,9 @@ fn redaction() -> String {
                     resources.join(", ")
                 )
             }
-            Selector::Text { needles, .. } => format!("any text that holds `{}`", needles.join("`, `")),
+            Selector::Text { needles, .. } => {
+                format!("any text that holds `{}`", words(needles).join("`, `"))
+            }
             Selector::Pair(form) => match form {
                 Form::Member => "members of objects, at any depth and in documents inside strings",
                 Form::Named => "objects with `name` (`key`, `path`) and `value`",
@@ -75,4 +77,11 @@ fn redaction() -> String {
          (`invalid-utf8`), and a document nested deeper than eight strings goes as a whole (`nested-limit`).\n",
     );
     out
+}
+
+fn words(needles: &[Needle]) -> Vec<&'static str> {
+    let word = |needle: &Needle| match *needle {
+        Needle::Begin(word) | Needle::End(word) | Needle::Mark(word) => word,
+    };
+    needles.iter().map(word).collect()
 }

@@ -1,6 +1,6 @@
 //! Credentials after the word `Basic`.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use crate::detect::run;
 use crate::values::is_basic;
@@ -10,15 +10,15 @@ use std::ops::Range;
 pub(super) static RULE: Rule = Rule {
     name: "basic-auth",
     doc: "base64 of `user:password` after the word `Basic`, in any text",
-    selector: Selector::Text { needles: &["asic "], find },
+    selector: Selector::Text {
+        needles: &[Needle::Begin("Basic "), Needle::Begin("basic "), Needle::Begin("BASIC ")],
+        find,
+    },
     action: Action::Token,
 };
 
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    if at == 0 || !matches!(text[at - 1], b'b' | b'B') {
-        return None;
-    }
-    let start = at + "asic ".len();
+fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
+    let start = at + needle.len();
     let window = &text[..text.len().min(start + 4096)];
     let end = run(window, start, |b| b.is_ascii_alphanumeric() || b"+/=-_".contains(&b));
     is_basic(&text[start..end]).then_some(start..end)

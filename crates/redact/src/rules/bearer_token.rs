@@ -1,6 +1,6 @@
 //! Tokens after the word `Bearer`.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use crate::detect::run;
 use std::ops::Range;
@@ -10,7 +10,10 @@ use std::ops::Range;
 pub(super) static RULE: Rule = Rule {
     name: "bearer-token",
     doc: "tokens after the word `Bearer`, in any text",
-    selector: Selector::Text { needles: &["earer", "EARER"], find },
+    selector: Selector::Text {
+        needles: &[Needle::Begin("Bearer"), Needle::Begin("bearer"), Needle::Begin("BEARER")],
+        find,
+    },
     action: Action::Token,
 };
 
@@ -19,11 +22,8 @@ const MIN: usize = 8;
 /// A word without a digit must be this long.
 const MIN_LETTERS: usize = 20;
 
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    if at == 0 || !matches!(text[at - 1], b'b' | b'B') {
-        return None;
-    }
-    let start = separators(text, at + "earer".len())?;
+fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
+    let start = separators(text, at + needle.len())?;
     let mut end = run(text, start, |b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b));
     let token = &text[start..end];
     let long = token.len() >= MIN_LETTERS || (token.len() >= MIN && token.iter().any(u8::is_ascii_digit));

@@ -1,6 +1,6 @@
 //! Values that the API server's messages repeat.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use crate::pairs::closes;
 use crate::values::is_mixed;
@@ -11,15 +11,18 @@ use std::ops::Range;
 pub(super) static RULE: Rule = Rule {
     name: "invalid-value",
     doc: "opaque values that messages repeat: `Invalid value: \"…\"`, from 16 characters, with both cases and digits",
-    selector: Selector::Text { needles: &["alid value: "], find },
+    selector: Selector::Text {
+        needles: &[Needle::Begin("Invalid value: "), Needle::Begin("invalid value: ")],
+        find,
+    },
     action: Action::Mask,
 };
 
 /// Longest value that is looked at.
 const MAX: usize = 4096;
 
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    let from = at + "alid value: ".len();
+fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
+    let from = at + needle.len();
     let level = text[from..].iter().take(MAX).take_while(|b| **b == b'\\').count();
     let start = from + level + 1;
     let window = &text[..text.len().min(start + MAX)];

@@ -1,6 +1,6 @@
 //! JSON Web Tokens anywhere.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use crate::detect::{begins, is_base64url, run};
 use base64::Engine;
@@ -13,7 +13,16 @@ pub(super) static RULE: Rule = Rule {
     name: "jwt",
     doc: "JSON Web Tokens, in any text",
     // `{"`, `{ `, `{\n`, `{\r`, `{\t` in base64.
-    selector: Selector::Text { needles: &["eyJ", "eyA", "ewo", "ew0", "ewk"], find },
+    selector: Selector::Text {
+        needles: &[
+            Needle::Begin("eyJ"),
+            Needle::Begin("eyA"),
+            Needle::Begin("ewo"),
+            Needle::Begin("ew0"),
+            Needle::Begin("ewk"),
+        ],
+        find,
+    },
     action: Action::Token,
 };
 
@@ -27,15 +36,20 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 /// Longest header looked at; real ones are below 1 KiB (certificate chains are the exception).
 const MAX_HEADER: usize = 16 << 10;
 
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    // Inside of a longer run nearly any position can look like a beginning: only a separator allows one, and then
-    // only a header of common size, so that a line of nothing but beginnings stays linear.
-    let limit = match begins(text, at) {
-        true => MAX_HEADER,
-        false if matches!(text[at - 1], b'-' | b'_') => 256,
-        false => return None,
-    };
-    let header_end = run(&text[..text.len().min(at + limit + 1)], at, is_base64url);
+/// Longest header of a token that is glued to a word before it (`token-eyJ…`), and how many places are tried.
+const MAX_GLUED: usize = 512;
+const MAX_TRIES: usize = 4;
+
+fn find(text: &[u8], at: usize, _: &str) -> Option<Range<usize>> {
+    if !begins(text, at) {
+        return None;
+    }
+    compact(text, at).or_else(|| glued(text, at))
+}
+
+/// The token that begins at `at`.
+fn compact(text: &[u8], at: usize) -> Option<Range<usize>> {
+    let header_end = run(&text[..text.len().min(at + MAX_HEADER + 1)], at, is_base64url);
     if text.get(header_end) != Some(&b'.') {
         return None;
     }
@@ -58,6 +72,16 @@ fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
     memchr::memmem::find(&header, b"\"alg\"").map(|_| at..end)
 }
 
+/// The token whose second part begins at `at`, where a word and a dash or underscore stand before its header.
+fn glued(text: &[u8], at: usize) -> Option<Range<usize>> {
+    let before = text[..at].strip_suffix(b".")?;
+    let floor = before.len().saturating_sub(MAX_GLUED);
+    let from = before[floor..].iter().rposition(|b| !is_base64url(*b)).map_or(floor, |step| floor + step + 1);
+    let starts = (from + 1..before.len())
+        .filter(|at| matches!(before[at - 1], b'-' | b'_') && before[*at..].starts_with(b"e"));
+    starts.take(MAX_TRIES).find_map(|at| compact(text, at))
+}
+
 #[cfg(test)]
 mod tests {
     use crate::rules::testing::{check, unchanged};
@@ -74,6 +98,7 @@ mod tests {
         );
         let cut = &JWT[..60];
         check(&format!(r#"{{"userAgent":"{cut}...TRUNCATED"}}"#), r#"{"userAgent":"‹jwt›...TRUNCATED"}"#);
+        check(&format!(r#"{{"a":"x-token-{JWT}/y","b":"{JWT}"}}"#), r#"{"a":"x-token-‹jwt›/y","b":"‹jwt›"}"#);
     }
 
     #[test]

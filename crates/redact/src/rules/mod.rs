@@ -47,8 +47,8 @@ pub enum Selector {
     },
     /// Everywhere, for text of a certain form.
     Text {
-        /// Bytes that every match begins with or holds.
-        needles: &'static [&'static str],
+        /// Where a look is due.
+        needles: &'static [Needle],
         /// Decides, from the needle's place.
         find: Find,
     },
@@ -56,6 +56,17 @@ pub enum Selector {
     Pair(Form),
     /// In the annotation `last-applied-configuration`: a document that must be readable, or go as a whole.
     LastApplied,
+}
+
+/// What tells that a look is due. Words are made of letters, digits, `_` and `-`.
+#[derive(Clone, Copy, Debug)]
+pub enum Needle {
+    /// At the beginning of a word, three bytes at least.
+    Begin(&'static str),
+    /// At the end of a word, four bytes at least.
+    End(&'static str),
+    /// Anywhere; begins with `:/` or `%3`.
+    Mark(&'static str),
 }
 
 /// A resource as `objectRef` names it.

@@ -1,7 +1,10 @@
 //! Private keys in PEM.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
+use crate::detect::run;
+use crate::packed::STANDARD;
+use base64::Engine;
 use std::ops::Range;
 
 /// The body of every PEM block whose label ends in `PRIVATE KEY` (RFC 7468 §10 and §11, OpenSSH's and PGP's too),
@@ -9,7 +12,7 @@ use std::ops::Range;
 pub(super) static RULE: Rule = Rule {
     name: "private-key",
     doc: "PEM blocks of private keys of every kind, in any text",
-    selector: Selector::Text { needles: &["-----BEGIN "], find },
+    selector: Selector::Text { needles: &[Needle::End("-----BEGIN"), Needle::Begin("LS0tLS1CRUdJTi")], find },
     action: Action::Token,
 };
 
@@ -17,9 +20,12 @@ pub(super) static RULE: Rule = Rule {
 const MAX_LABEL: usize = 48;
 const MAX_BODY: usize = 32 << 10;
 
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    let from = at + "-----BEGIN ".len();
-    let label = &text[from..text.len().min(from + MAX_LABEL)];
+fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
+    if needle != "-----BEGIN" {
+        return encoded(text, at);
+    }
+    let from = at + needle.len() + 1;
+    let label = text.get(from..text.len().min(from + MAX_LABEL))?;
     let label = &label[..memchr::memmem::find(label, b"-----")?];
     if !label.ends_with(b"PRIVATE KEY") && !label.ends_with(b"PRIVATE KEY BLOCK") {
         return None;
@@ -51,6 +57,16 @@ fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
     (kept > 0).then_some(start + from..start + from + kept)
 }
 
+/// A PEM block in base64, as in a kubeconfig's `client-key-data`: all of it.
+fn encoded(text: &[u8], at: usize) -> Option<Range<usize>> {
+    let window = &text[..text.len().min(at + 2 * MAX_BODY)];
+    let end = run(window, at, |b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/' || b == b'=');
+    // The label stands in the first bytes: whole groups of four characters decode by themselves.
+    let label = (end - at).min(4 * MAX_LABEL) & !3;
+    let head = STANDARD.decode(&text[at..at + label]).ok()?;
+    memchr::memmem::find(&head, b"PRIVATE KEY").map(|_| at..end)
+}
+
 #[cfg(test)]
 mod tests {
     use crate::rules::testing::{check, unchanged};
@@ -73,6 +89,14 @@ mod tests {
                 ),
             );
         }
+    }
+
+    #[test]
+    fn in_base64() {
+        check(
+            r#"{"a":"users:\n- user:\n    client-key-data: LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSU4=\n"}"#,
+            r#"{"a":"users:\n- user:\n    client-key-data: ‹private-key›\n"}"#,
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Passwords in short options of known programs: `mysql -pSECRET`.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use std::ops::Range;
 
@@ -10,7 +10,16 @@ pub(super) static RULE: Rule = Rule {
     name: "program-option",
     doc: "passwords in short options of known programs: `mysql -p`, `sshpass -p`, `redis-cli -a`, `curl -u`",
     selector: Selector::Text {
-        needles: &["mysql", "mariadb", "sshpass", "redis-cli", "curl", "ldap", "mongo", "docker login"],
+        needles: &[
+            Needle::Begin("mysql"),
+            Needle::Begin("mariadb"),
+            Needle::Begin("sshpass"),
+            Needle::Begin("redis-cli"),
+            Needle::Begin("curl"),
+            Needle::Begin("ldap"),
+            Needle::Begin("mongo"),
+            Needle::Begin("docker login"),
+        ],
         find,
     },
     action: Action::Mask,
@@ -44,8 +53,8 @@ const MAX_LINE: usize = 512;
 /// What joins two arguments.
 const JOINTS: &[&[u8]] = &[b"\",\"", b"\\\",\\\"", b"\\u0026command=", b"&command=", b" ", b"+", b"%20"];
 
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    let (_, option, held) = PROGRAMS.iter().find(|(name, ..)| text[at..].starts_with(name.as_bytes()))?;
+fn find(text: &[u8], at: usize, program: &str) -> Option<Range<usize>> {
+    let (_, option, held) = PROGRAMS.iter().find(|(name, ..)| *name == program)?;
     let line = &text[..text.len().min(at + MAX_LINE)];
     let mut next = at;
     while let Some(start) = argument_after(line, next) {

@@ -1,6 +1,6 @@
 //! Tokens in the paths of proxied requests.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use crate::detect::{is_base64url, run};
 use crate::values::is_mixed;
@@ -11,27 +11,48 @@ use std::ops::Range;
 pub(super) static RULE: Rule = Rule {
     name: "proxy-path",
     doc: "opaque segments of the path behind `/proxy/`, from 16 characters, with both cases and digits",
-    selector: Selector::Text { needles: &["/proxy/"], find },
+    selector: Selector::Text { needles: &[Needle::Begin("proxy/")], find },
     action: Action::Mask,
 };
 
-/// How far a path is followed.
-const MAX: usize = 1024;
-
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
-    let path = &text[..text.len().min(at + MAX)];
-    let mut start = at + "/proxy/".len();
+fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
+    if !text[..at].ends_with(b"/") || is_within(&text[..at]) {
+        return None;
+    }
+    let mut start = at + needle.len();
     loop {
-        let end = run(path, start, |b| is_base64url(b) || b"~.%=+:@,".contains(&b));
-        let segment = &path[start..end];
-        if segment.len() >= 16 && is_mixed(segment) && !segment.contains(&b'.') && end < path.len() {
+        let end = run(text, start, is_path);
+        let segment = &text[start..end];
+        if segment.len() >= 16 && is_mixed(segment) && !segment.contains(&b'.') && end < text.len() {
             return Some(start..end);
         }
-        if path.get(end) != Some(&b'/') {
+        if text.get(end) != Some(&b'/') {
             return None;
         }
         start = end + 1;
     }
+}
+
+/// A byte of a segment.
+fn is_path(byte: u8) -> bool {
+    is_base64url(byte) || b"~.%=+:@,".contains(&byte)
+}
+
+/// Whether another `/proxy/` stands before the slash at the end of `before`, in the same path: that one has followed
+/// it to its end. Goes no further back than to that one.
+fn is_within(before: &[u8]) -> bool {
+    let mut path = &before[..before.len() - 1];
+    while let Some(slash) = memchr::memrchr(b'/', path) {
+        let segment = &path[slash + 1..];
+        if segment == b"proxy" {
+            return true;
+        }
+        if !segment.iter().all(|b| is_path(*b)) {
+            return false;
+        }
+        path = &path[..slash];
+    }
+    false
 }
 
 #[cfg(test)]

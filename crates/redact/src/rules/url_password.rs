@@ -1,6 +1,6 @@
 //! Passwords in URLs.
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use std::ops::Range;
 
@@ -8,19 +8,19 @@ use std::ops::Range;
 pub(super) static RULE: Rule = Rule {
     name: "url-password",
     doc: "the password of `scheme://user:password@host`, in any text",
-    selector: Selector::Text { needles: &["://", "%3A%2F%2F"], find },
+    selector: Selector::Text { needles: &[Needle::Mark("://"), Needle::Mark("%3A%2F%2F")], find },
     action: Action::Mask,
 };
 
 /// Longest user information looked at.
 const MAX: usize = 512;
 
-fn find(text: &[u8], at: usize) -> Option<Range<usize>> {
+fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
     if at == 0 || !text[at - 1].is_ascii_alphanumeric() {
         return None;
     }
     let encoded = text[at] == b'%';
-    let start = at + if encoded { 9 } else { 3 };
+    let start = at + needle.len();
     let window = &text[start..text.len().min(start + MAX)];
     let ends = |b: &u8| {
         matches!(

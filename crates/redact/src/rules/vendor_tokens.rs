@@ -3,7 +3,7 @@
 //! Forms are those that the vendors document, or else those that gitleaks' rules agree on
 //! (github.com/gitleaks/gitleaks `cmd/generate/config/rules`).
 
-use super::{Rule, Selector};
+use super::{Needle, Rule, Selector};
 use crate::config::Action;
 use crate::detect::{begins, is_base64url, is_varied, run, token};
 use std::ops::Range;
@@ -11,7 +11,7 @@ use std::ops::Range;
 const fn rule(
     name: &'static str,
     doc: &'static str,
-    needles: &'static [&'static str],
+    needles: &'static [Needle],
     find: crate::detect::Find,
 ) -> Rule {
     Rule { name, doc, selector: Selector::Text { needles, find }, action: Action::Token }
@@ -21,126 +21,148 @@ fn alphanumeric(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
 }
 
-/// `docs.github.com`, "About authentication to GitHub": `ghp_`, `gho_`, `ghu_`, `ghs_`, `ghr_`, `github_pat_`.
+/// A token that begins with its prefix.
+macro_rules! prefixed {
+    ($keep:expr, $length:expr) => {
+        |text, at, prefix| token(text, at, prefix, $keep, $length)
+    };
+}
+
+/// `docs.github.com`, "About authentication to GitHub"; classic tokens, by who they are for.
 pub(super) static GITHUB: Rule = rule(
     "github-token",
     "GitHub tokens",
-    &["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"],
-    |text, at| {
-        token(text, at, "github_pat_", |b| alphanumeric(b) || b == b'_', 22..=255).or_else(|| {
-            let prefix = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
-            (prefix != "gith").then(|| token(text, at, prefix, alphanumeric, 36..=255))?
-        })
+    &[
+        Needle::Begin("ghp_"),
+        Needle::Begin("gho_"),
+        Needle::Begin("ghu_"),
+        Needle::Begin("ghs_"),
+        Needle::Begin("ghr_"),
+        Needle::Begin("github_pat_"),
+    ],
+    |text, at, prefix| match prefix {
+        "github_pat_" => token(text, at, prefix, |b| alphanumeric(b) || b == b'_', 22..=255),
+        _ => token(text, at, prefix, alphanumeric, 36..=255),
     },
 );
 
 /// `docs.gitlab.com`, "Token overview", token prefixes.
-pub(super) static GITLAB: Rule =
-    rule("gitlab-token", "GitLab personal access tokens", &["glpat-"], |text, at| {
-        token(text, at, "glpat-", |b| is_base64url(b) || b == b'.', 20..=300)
-    });
+pub(super) static GITLAB: Rule = rule(
+    "gitlab-token",
+    "GitLab personal access tokens",
+    &[Needle::Begin("glpat-")],
+    prefixed!(|b| is_base64url(b) || b == b'.', 20..=300),
+);
 
 /// `api.slack.com/concepts/token-types`.
-pub(super) static SLACK: Rule =
-    rule("slack-token", "Slack tokens and app-level tokens", &["xox", "xapp-"], |text, at| {
-        if text[at..].starts_with(b"xapp-") {
-            return token(text, at, "xapp-", is_base64url, 20..=300);
+pub(super) static SLACK: Rule = rule(
+    "slack-token",
+    "Slack tokens and app-level tokens",
+    &[Needle::Begin("xox"), Needle::Begin("xapp-")],
+    |text, at, prefix| {
+        if prefix == "xapp-" {
+            return token(text, at, prefix, is_base64url, 20..=300);
         }
         let prefix = text.get(at..at + 5).filter(|p| b"abeprs".contains(&p[3]) && p[4] == b'-')?;
         token(text, at, std::str::from_utf8(prefix).ok()?, is_base64url, 10..=300)
-    });
+    },
+);
 
 /// `docs.aws.amazon.com/IAM`, "IAM identifiers", unique ID prefixes; the secret goes by its name.
-pub(super) static AWS: Rule =
-    rule("aws-access-key-id", "AWS access key ids", &["AKIA", "ASIA"], |text, at| {
-        let prefix = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
-        token(
-            text,
-            at,
-            prefix,
-            |b| b.is_ascii_uppercase() || (b'2'..=b'7').contains(&b) || b.is_ascii_digit(),
-            16..=16,
-        )
-    });
+pub(super) static AWS: Rule = rule(
+    "aws-access-key-id",
+    "AWS access key ids",
+    &[Needle::Begin("AKIA"), Needle::Begin("ASIA")],
+    prefixed!(|b| b.is_ascii_uppercase() || b.is_ascii_digit(), 16..=16),
+);
 
 /// `cloud.google.com/docs/authentication/api-keys`; 39 characters.
-pub(super) static GOOGLE: Rule = rule("google-api-key", "Google API keys", &["AIza"], |text, at| {
-    token(text, at, "AIza", is_base64url, 35..=35)
-});
+pub(super) static GOOGLE: Rule =
+    rule("google-api-key", "Google API keys", &[Needle::Begin("AIza")], prefixed!(is_base64url, 35..=35));
 
 /// `github.blog/2021-09-23-announcing-npms-new-access-token-format`.
 pub(super) static NPM: Rule =
-    rule("npm-token", "npm tokens", &["npm_"], |text, at| token(text, at, "npm_", alphanumeric, 36..=36));
+    rule("npm-token", "npm tokens", &[Needle::Begin("npm_")], prefixed!(alphanumeric, 36..=36));
 
 /// `pypi.org/help/#apitoken`: a macaroon in base64url.
-pub(super) static PYPI: Rule = rule("pypi-token", "PyPI tokens", &["pypi-A"], |text, at| {
-    token(text, at, "pypi-A", is_base64url, 50..=1000)
-});
+pub(super) static PYPI: Rule =
+    rule("pypi-token", "PyPI tokens", &[Needle::Begin("pypi-A")], prefixed!(is_base64url, 50..=1000));
 
 /// `docs.stripe.com/keys`: secret and restricted keys. Publishable ones (`pk_`) are public.
-pub(super) static STRIPE: Rule =
-    rule("stripe-key", "Stripe secret and restricted keys", &["k_live_", "k_test_"], |text, at| {
-        let start = at.checked_sub(1).filter(|at| matches!(text[*at], b's' | b'r'))?;
-        let prefix = std::str::from_utf8(text.get(start..at + 7)?).ok()?;
-        token(text, start, prefix, alphanumeric, 16..=250)
-    });
+pub(super) static STRIPE: Rule = rule(
+    "stripe-key",
+    "Stripe secret and restricted keys",
+    &[
+        Needle::Begin("sk_live_"),
+        Needle::Begin("sk_test_"),
+        Needle::Begin("rk_live_"),
+        Needle::Begin("rk_test_"),
+    ],
+    prefixed!(alphanumeric, 16..=250),
+);
 
 /// `docs.sendgrid.com`: `SG.`, 22 characters, a dot, 43 characters.
-pub(super) static SENDGRID: Rule = rule("sendgrid-key", "SendGrid API keys", &["SG."], |text, at| {
-    let dot = token(text, at, "SG.", is_base64url, 22..=22)?.end;
-    let end = run(&text[..text.len().min(dot + 45)], dot + 1, is_base64url).min(text.len());
-    (text.get(dot) == Some(&b'.') && end == dot + 44).then_some(at..end)
-});
+pub(super) static SENDGRID: Rule =
+    rule("sendgrid-key", "SendGrid API keys", &[Needle::Begin("SG.")], |text, at, prefix| {
+        let dot = token(text, at, prefix, is_base64url, 22..=22)?.end;
+        let end = run(&text[..text.len().min(dot + 45)], dot + 1, is_base64url).min(text.len());
+        (text.get(dot) == Some(&b'.') && end == dot + 44).then_some(at..end)
+    });
 
 /// `developer.hashicorp.com/vault/docs/concepts/tokens`.
-pub(super) static VAULT: Rule =
-    rule("vault-token", "Vault service and batch tokens", &["hvs.", "hvb."], |text, at| {
-        let prefix = std::str::from_utf8(text.get(at..at + 4)?).ok()?;
-        token(text, at, prefix, is_base64url, 24..=400)
-    });
+pub(super) static VAULT: Rule = rule(
+    "vault-token",
+    "Vault service and batch tokens",
+    &[Needle::Begin("hvs."), Needle::Begin("hvb.")],
+    prefixed!(is_base64url, 24..=400),
+);
 
 /// OpenAI keys hold `T3BlbkFJ`; Anthropic's begin with `sk-ant-`.
 pub(super) static OPENAI: Rule =
-    rule("llm-api-key", "OpenAI and Anthropic API keys", &["sk-ant-", "T3BlbkFJ"], |text, at| {
-        if !text[at..].starts_with(b"T3BlbkFJ") {
-            return token(text, at, "sk-", is_base64url, 40..=300);
-        }
-        let floor = at.saturating_sub(200);
-        let start =
-            text[floor..at].iter().rposition(|b| !is_base64url(*b)).map_or(floor, |step| floor + step + 1);
-        let start = if text[start..].starts_with(b"nsk-") { start + 1 } else { start };
-        token(text, start, "sk-", is_base64url, 40..=300)
+    rule("llm-api-key", "OpenAI and Anthropic API keys", &[Needle::Begin("sk-")], |text, at, prefix| {
+        let range = token(text, at, prefix, is_base64url, 40..=300)?;
+        let key = &text[range.clone()];
+        let known = key.starts_with(b"sk-ant-") || memchr::memmem::find(key, b"T3BlbkFJ").is_some();
+        known.then_some(range)
     });
 
-/// `docs.digitalocean.com/reference/api`: `dop_v1_`, `doo_v1_`, `dor_v1_` and 64 hexadecimal digits.
-pub(super) static DIGITALOCEAN: Rule =
-    rule("digitalocean-token", "DigitalOcean tokens", &["_v1_"], |text, at| {
-        let start = at.checked_sub(3)?;
-        let prefix = text.get(start..at + 4).filter(|p| p.starts_with(b"do") && b"opr".contains(&p[2]))?;
-        token(text, start, std::str::from_utf8(prefix).ok()?, |b| b.is_ascii_hexdigit(), 64..=64)
-    });
+/// `docs.digitalocean.com/reference/api`: 64 hexadecimal digits.
+pub(super) static DIGITALOCEAN: Rule = rule(
+    "digitalocean-token",
+    "DigitalOcean tokens",
+    &[Needle::Begin("dop_v1_"), Needle::Begin("doo_v1_"), Needle::Begin("dor_v1_")],
+    prefixed!(|b| b.is_ascii_hexdigit(), 64..=64),
+);
 
 /// `huggingface.co/docs/hub/security-tokens`.
-pub(super) static HUGGING_FACE: Rule =
-    rule("huggingface-token", "Hugging Face tokens", &["hf_"], |text, at| {
-        token(text, at, "hf_", alphanumeric, 34..=40)
-    });
+pub(super) static HUGGING_FACE: Rule = rule(
+    "huggingface-token",
+    "Hugging Face tokens",
+    &[Needle::Begin("hf_")],
+    prefixed!(alphanumeric, 34..=40),
+);
 
 /// OpenShift's OAuth tokens: `sha256~` and 43 characters (github.com/openshift/oauth-server, `pkg/tokenhash`).
-pub(super) static OPENSHIFT: Rule =
-    rule("openshift-token", "OpenShift OAuth tokens", &["sha256~"], |text, at| {
-        token(text, at, "sha256~", is_base64url, 43..=43)
-    });
+pub(super) static OPENSHIFT: Rule = rule(
+    "openshift-token",
+    "OpenShift OAuth tokens",
+    &[Needle::Begin("sha256~")],
+    prefixed!(is_base64url, 43..=43),
+);
 
 /// `age-encryption.org/v1`, "The X25519 recipient type": Bech32 of an identity.
-pub(super) static AGE: Rule = rule("age-secret-key", "age secret keys", &["AGE-SECRET-KEY-1"], |text, at| {
-    token(text, at, "AGE-SECRET-KEY-1", alphanumeric, 58..=58)
-});
+pub(super) static AGE: Rule = rule(
+    "age-secret-key",
+    "age secret keys",
+    &[Needle::Begin("AGE-SECRET-KEY-1")],
+    prefixed!(alphanumeric, 58..=58),
+);
 
 /// `support.atlassian.com`, API tokens: `ATATT3` and a checksum of eight hexadecimal digits after `=`.
-pub(super) static ATLASSIAN: Rule = rule("atlassian-token", "Atlassian API tokens", &["ATATT3"], atlassian);
+pub(super) static ATLASSIAN: Rule =
+    rule("atlassian-token", "Atlassian API tokens", &[Needle::Begin("ATATT3")], atlassian);
 
-fn atlassian(text: &[u8], at: usize) -> Option<Range<usize>> {
+fn atlassian(text: &[u8], at: usize, _: &str) -> Option<Range<usize>> {
     let window = &text[..text.len().min(at + 300)];
     let end = run(window, at, |b| is_base64url(b) || b == b'=');
     (begins(text, at) && end - at >= 60 && is_varied(&text[at..end])).then_some(at..end)

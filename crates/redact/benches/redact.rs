@@ -1,0 +1,164 @@
+//! `cargo bench -p auditship-redact`: what the whole default redaction costs, beside building a document tree of the
+//! same bytes with `serde_json`, in the same run.
+//!
+//! Every figure is CPU time of this thread (not wall time), the least of several rounds over the same lines. Logs are
+//! those of `testdata/`, or the files that are named as arguments (plain or `.gz`). `-- --profile` redacts the first
+//! one over and over, for a profiler to look at.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads files and its own CPU clock")]
+
+use auditship_event::Keys;
+use auditship_redact::{Catalogue, RedactConfig, Redactor, Scratch};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Rounds over the lines; the fastest counts.
+const ROUNDS: usize = 7;
+
+fn main() {
+    let mut paths: Vec<PathBuf> =
+        std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).map(PathBuf::from).collect();
+    if paths.is_empty() {
+        let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
+        paths = ["requestresponse.jsonl.gz", "audit.jsonl.gz"].map(|name| testdata.join(name)).into();
+    }
+    if std::env::args().any(|arg| arg == "--profile") {
+        println!("{:.0} MB/s", bytes_per_second(&read(&paths[0]), &redactor()) / 1e6);
+        return;
+    }
+    println!(
+        "| log | MB | serde_json tree MB/s | redaction MB/s | times as fast | parse only MB/s | edits a line |"
+    );
+    println!(
+        "|-----|---:|---------------------:|---------------:|--------------:|----------------:|-------------:|"
+    );
+    for path in &paths {
+        measure(path);
+    }
+    println!();
+    println!("| worst cases, 1 MB a line | MB/s | times the cost of a byte of the first log |");
+    println!("|--------------------------|-----:|------------------------------------------:|");
+    let base = bytes_per_second(&read(&paths[0]), &redactor());
+    for (name, line) in worst() {
+        let speed = bytes_per_second(&line, &redactor());
+        println!("| {name:24} | {:4.0} | {:41.1} |", speed / 1e6, base / speed);
+    }
+}
+
+fn redactor() -> Redactor {
+    let config = RedactConfig { catalogue: Catalogue::Default, ..RedactConfig::default() };
+    Redactor::new(&config, Keys::derive(b"a key for the benchmark", "bench")).expect("the default is valid")
+}
+
+fn measure(path: &Path) {
+    let log = read(path);
+    let redactor = redactor();
+    let lines: Vec<&[u8]> = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let megabytes = log.len() as f64 / 1e6;
+    let tree = least(|| {
+        for line in &lines {
+            // One line of the corpus holds a number that serde_json refuses.
+            std::hint::black_box(serde_json::from_slice::<serde_json::Value>(line).ok());
+        }
+    });
+    let redaction = log.len() as f64 / bytes_per_second(&log, &redactor);
+    let mut scratch = Scratch::default();
+    let look = least(|| {
+        for line in &lines {
+            if let Some(looked) = redactor.look(line, &mut scratch) {
+                redactor.forget(std::hint::black_box(looked), &mut scratch);
+            }
+        }
+    });
+    let edits: u64 = {
+        let mut scratch = Scratch::default();
+        redact(&redactor, &lines, &mut scratch, &mut Vec::new());
+        scratch.counts().iter().sum()
+    };
+    println!(
+        "| {} | {megabytes:.1} | {:.0} | {:.0} | {:.1} | {:.0} | {:.2} |",
+        path.file_name().unwrap_or_default().display(),
+        megabytes / tree,
+        megabytes / redaction,
+        tree / redaction,
+        megabytes / look,
+        edits as f64 / lines.len() as f64,
+    );
+}
+
+fn bytes_per_second(log: &[u8], redactor: &Redactor) -> f64 {
+    let lines: Vec<&[u8]> = log.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+    let (mut scratch, mut out) = (Scratch::default(), Vec::new());
+    log.len() as f64 / least(|| redact(redactor, &lines, &mut scratch, &mut out))
+}
+
+/// Looks through every line and writes what may leave.
+fn redact(redactor: &Redactor, lines: &[&[u8]], scratch: &mut Scratch, out: &mut Vec<u8>) {
+    for line in lines {
+        if let Some(looked) = redactor.look(line, scratch) {
+            out.clear();
+            if let Ok(body) = redactor.body_of(&looked, scratch) {
+                body.write(out);
+            }
+            std::hint::black_box(&out);
+            redactor.forget(looked, scratch);
+        }
+    }
+}
+
+fn least(mut work: impl FnMut()) -> f64 {
+    let rounds = (0..ROUNDS).map(|_| {
+        let before = cpu_seconds();
+        work();
+        cpu_seconds() - before
+    });
+    rounds.fold(f64::INFINITY, f64::min)
+}
+
+/// CPU time of this thread (`proc_pid_schedstat`: nanoseconds on the processor come first).
+fn cpu_seconds() -> f64 {
+    let text =
+        std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells a thread's CPU time");
+    let nanoseconds = text.split(' ').next().and_then(|word| word.parse::<f64>().ok());
+    nanoseconds.expect("the first word is a number") / 1e9
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    if path.extension().is_some_and(|last| last == "gz") {
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(&*bytes).read_to_end(&mut plain).expect("a whole gzip file");
+        return plain;
+    }
+    bytes
+}
+
+/// Lines of one megabyte that are made to be slow.
+fn worst() -> Vec<(&'static str, Vec<u8>)> {
+    const SIZE: usize = 1 << 20;
+    let within = |body: String| {
+        format!(
+            r#"{{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"RequestResponse","auditID":"a","stage":"ResponseComplete","requestURI":"/x","verb":"create","user":{{"username":"u"}},"requestObject":{{"a":{body}}}}}"#
+        )
+        .into_bytes()
+    };
+    let text = |piece: &str| within(format!("\"{}\"", piece.repeat(SIZE / piece.len())));
+    let list = |item: &str| within(format!("[{}0]", item.repeat(SIZE / item.len())));
+    let mut nested = "x".to_owned();
+    for _ in 0..12 {
+        nested = serde_json::json!({ "data": nested, "password": "" }).to_string();
+    }
+    let nested = serde_json::to_string(&nested).expect("a string");
+    vec![
+        ("almost names", text("password= token: ")),
+        ("almost tokens", text("eyJ.ghp_xoxb-AKIA")),
+        ("almost URLs", text("https://a:b ")),
+        ("telling keys", list(r#"{"password":"","token":null},"#)),
+        ("names and values", list(r#"{"name":"TOKEN","n":1},"#)),
+        ("base64 strings", list(r#""QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=","#)),
+        ("JSON in strings", list(r#""{\"a\":{\"kind\":\"Secret\",\"data\":{}}}","#)),
+        ("deep JSON in strings", list(&format!("{nested},"))),
+        ("brackets", within(format!("{}{}", "[".repeat(100), "]".repeat(100)).repeat(1) + "")),
+        ("escapes", text(r"\u0070\u0061\u0073s ")),
+    ]
+}
