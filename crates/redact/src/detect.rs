@@ -198,9 +198,8 @@ impl Detector {
     /// The rule for `value` beside a telling name, written in `form`: one that takes the value as a whole for what it
     /// is says more than the name.
     pub(crate) fn rule_for(&self, value: &[u8], form: Form) -> Option<u16> {
-        let whole = self.starts.iter().find_map(|look| {
-            let begins = value.starts_with(look.word.as_bytes());
-            let found = begins.then(|| (look.find)(value, 0, look.word)).flatten()?;
+        let whole = looks_at(&self.starts, value, 0).find_map(|look| {
+            let found = (look.find)(value, 0, look.word)?;
             (found == (0..value.len())).then_some(look.rule)
         });
         whole.or(self.rule_of(form))
@@ -264,14 +263,13 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
         if at < self.done {
             return;
         }
-        let first = self.text[at..].first_chunk().map_or(0, |first| u32::from_le_bytes(*first));
-        for look in looks.iter().filter(|look| first & look.mask == look.first) {
-            if self.text[at..].starts_with(look.word.as_bytes())
-                && let Some(range) = (look.find)(self.text, at, look.word)
-            {
-                self.tell(look.rule, range);
-                return;
-            }
+        let text = self.text;
+        let found = looks_at(looks, text, at).find_map(|look| {
+            let range = (look.find)(text, at, look.word)?;
+            Some((look.rule, range))
+        });
+        if let Some((rule, range)) = found {
+            self.tell(rule, range);
         }
     }
 
@@ -303,6 +301,13 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
             });
         }
     }
+}
+
+/// Those of `looks` whose word stands at `at`.
+fn looks_at<'l>(looks: &'l [Look], text: &'l [u8], at: usize) -> impl Iterator<Item = &'l Look> {
+    let rest = &text[at..];
+    let first = rest.first_chunk().map_or(0, |first| u32::from_le_bytes(*first));
+    looks.iter().filter(move |look| first & look.mask == look.first && rest.starts_with(look.word.as_bytes()))
 }
 
 /// Bytes that are looked at together.

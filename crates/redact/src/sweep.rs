@@ -184,8 +184,13 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    #[cold]
+    #[inline(never)]
     fn odd_key(&self, key: Str) -> Key {
+        // The keys of `managedFields` hold quotes, which no name does: only letters and slashes are worth decoding.
+        let raw = key.raw(self.doc);
+        if !memchr::memchr_iter(b'\\', raw).any(|at| matches!(raw.get(at + 1), Some(b'u' | b'/'))) {
+            return Key::Other;
+        }
         match &*text::decoded(self.doc, key) {
             "kind" => Key::Kind,
             APPLIED => Key::Applied,
