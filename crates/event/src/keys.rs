@@ -1,8 +1,11 @@
 //! One master key, and what is derived from it: the record's uid, the sampling hash, tokens.
 //!
-//! All are keyed BLAKE3, so that nobody without the key can test a guess of a redacted value against a uid,
-//! choose events that are sampled away, or compute a token.
+//! All are keyed, so that nobody without the key can test a guess of a redacted value against a uid, choose events
+//! that are sampled away, or compute a token. Uids and samples are keyed BLAKE3, for they are made of every line;
+//! tokens are HMAC-SHA-256 (RFC 2104), which whoever holds the key can compute with any tool.
 
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use std::fmt;
 
 /// 128 bits that name an event: equal for byte-identical lines of one cluster, on every node and every run
@@ -60,7 +63,8 @@ impl fmt::Debug for KeyId {
 pub struct Keys {
     uid: [u8; 32],
     sample: [u8; 32],
-    token: [u8; 32],
+    /// The state after the key, so that a token costs no more than its value.
+    token: Hmac<Sha256>,
     id: KeyId,
 }
 
@@ -85,7 +89,8 @@ impl Keys {
         Keys {
             uid: derive("auditship 2026-11 record uid", cluster),
             sample: derive("auditship 2026-11 sampling", ""),
-            token: derive("auditship 2026-11 token", ""),
+            token: Hmac::new_from_slice(&derive("auditship 2026-11 token", ""))
+                .expect("HMAC takes keys of any length"),
             id: KeyId(hex(short)),
         }
     }
@@ -113,10 +118,12 @@ impl Keys {
         u64::from_le_bytes(number)
     }
 
-    /// 64 bits as 16 hexadecimal digits that stay equal for equal values.
+    /// The first 64 bits of the value's HMAC-SHA-256, as 16 hexadecimal digits: equal for equal values.
     pub fn token(&self, value: &[u8]) -> [u8; 16] {
+        let mut mac = self.token.clone();
+        mac.update(value);
         let mut short = [0; 8];
-        short.copy_from_slice(&blake3::keyed_hash(&self.token, value).as_bytes()[..8]);
+        short.copy_from_slice(&mac.finalize().into_bytes()[..8]);
         hex(short)
     }
 }
@@ -141,6 +148,16 @@ mod tests {
     fn sampling_tells_parts_apart() {
         let keys = Keys::derive(b"k", "a");
         assert_ne!(keys.sample(&[b"ab", b"c"]), keys.sample(&[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn tokens_are_hmac_sha_256() {
+        let mut keys = Keys::derive(b"k", "a");
+        assert_eq!(keys.token(b"value"), keys.token(b"value"));
+        assert_ne!(keys.token(b"value"), keys.token(b"other"));
+        // RFC 4231 §4.3.
+        keys.token = Hmac::new_from_slice(b"Jefe").unwrap();
+        assert_eq!(&keys.token(b"what do ya want for nothing?"), b"5bdcc146bf60754e");
     }
 
     #[test]
