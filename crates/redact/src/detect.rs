@@ -5,6 +5,7 @@
 //! each end, four bytes on either side go through a small table: so the cost does not grow with the catalogue.
 
 use crate::names;
+use crate::packed;
 use crate::pairs::{self, FORMS, Form};
 use crate::rules::{Needle, Rule, Selector};
 use std::ops::Range;
@@ -68,6 +69,8 @@ pub(crate) struct Detector {
     starts: Vec<Look>,
     closing: Vec<Look>,
     marks: Vec<Look>,
+    /// First bytes of marks.
+    marked: Fours,
     /// The rule's number, by the position of its form in [`FORMS`].
     forms: [Option<u16>; FORMS.len()],
     pairs: bool,
@@ -82,6 +85,7 @@ impl Detector {
             starts: Vec::new(),
             closing: Vec::new(),
             marks: Vec::new(),
+            marked: Fours::new(),
             forms: [None; FORMS.len()],
             pairs: false,
         };
@@ -115,13 +119,7 @@ impl Detector {
         };
         match needle {
             Needle::Begin(word) => {
-                match word.as_bytes() {
-                    [a, b, c, d, ..] => self.begins.insert([*a, *b, *c, *d]),
-                    [a, b, c] => (0..=u8::MAX).for_each(|any| self.begins.insert([*a, *b, *c, any])),
-                    _ => {
-                        unreachable!("needles are constants of three bytes at least, compiled by every test")
-                    }
-                }
+                first_four(word, |four| self.begins.insert(four));
                 self.starts.push(look(word));
             }
             Needle::End(word) => {
@@ -129,14 +127,24 @@ impl Detector {
                 self.ends.insert(*last.expect("needles are constants, compiled by every test"));
                 self.closing.push(look(word));
             }
-            Needle::Mark(word) => self.marks.push(look(word)),
+            Needle::Mark(word) => {
+                first_four(word, |four| self.marked.insert(four));
+                self.marks.push(look(word));
+            }
         }
     }
 
     /// Calls `found` with the rule's number and the range of everything in `text[range]` that must go. What goes may
-    /// end behind it.
-    pub(crate) fn each(&self, text: &[u8], range: Range<usize>, mut found: impl FnMut(u16, Range<usize>)) {
+    /// end behind it. Adds to `runs` what may be base64.
+    pub(crate) fn each(
+        &self,
+        text: &[u8],
+        range: Range<usize>,
+        runs: &mut Vec<Range<usize>>,
+        mut found: impl FnMut(u16, Range<usize>),
+    ) {
         let mut pass = Pass { detector: self, text, done: range.start, found: &mut found };
+        let mut run_end = range.start;
         pass.begin(range.start);
         let mut at = range.start;
         while at < range.end {
@@ -147,6 +155,12 @@ impl Detector {
             let left = range.end - at;
             if left < LANES {
                 mask &= (1 << left) - 1;
+            } else if mask == 0 && at >= run_end.max(pass.done) && is_mixed(&text[at..at + LANES]) {
+                let run = packed::run(text, at, &range);
+                run_end = run.end;
+                if packed::may_hold(&text[run.clone()]) {
+                    runs.push(run);
+                }
             }
             while mask != 0 {
                 pass.boundary(at + mask.trailing_zeros() as usize);
@@ -156,10 +170,10 @@ impl Detector {
         }
     }
 
-    /// The rule of something in `text` that must go, if there is anything.
-    pub(crate) fn first(&self, text: &[u8]) -> Option<u16> {
+    /// The rule of something in `text` that must go, if there is anything. Adds to `runs` what may be base64.
+    pub(crate) fn first(&self, text: &[u8], runs: &mut Vec<Range<usize>>) -> Option<u16> {
         let mut first = None;
-        self.each(text, 0..text.len(), |rule, _| first = first.or(Some(rule)));
+        self.each(text, 0..text.len(), runs, |rule, _| first = first.or(Some(rule)));
         first
     }
 
@@ -224,7 +238,7 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
             self.end(at);
         }
         match byte {
-            b':' => self.mark(at),
+            b':' | b'~' | b'$' | b'{' => self.mark(at),
             b'%' => {
                 self.mark(at);
                 self.begin(at + 3);
@@ -254,7 +268,7 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
 
     #[inline(always)]
     fn mark(&mut self, at: usize) {
-        if matches!(self.text.get(at + 1), Some(b'/' | b'3')) {
+        if self.detector.marked.may_hold(self.text[at..].first_chunk().copied().unwrap_or_default()) {
             self.look(&self.detector.marks, at);
         }
     }
@@ -303,6 +317,15 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
     }
 }
 
+/// Tells the first four bytes of what begins with `word`; a needle is a constant, and has at least two bytes.
+fn first_four(word: &str, mut tell: impl FnMut([u8; 4])) {
+    match *word.as_bytes() {
+        [a, b, c, d, ..] => tell([a, b, c, d]),
+        [a, b, c] => (0..=u8::MAX).for_each(|any| tell([a, b, c, any])),
+        _ => debug_assert!(false, "the needle {word:?} is too short"),
+    }
+}
+
 /// Those of `looks` whose word stands at `at`.
 fn looks_at<'l>(looks: &'l [Look], text: &'l [u8], at: usize) -> impl Iterator<Item = &'l Look> {
     let rest = &text[at..];
@@ -312,6 +335,12 @@ fn looks_at<'l>(looks: &'l [Look], text: &'l [u8], at: usize) -> impl Iterator<I
 
 /// Bytes that are looked at together.
 const LANES: usize = 16;
+
+/// Whether letters of both cases are among these bytes: base64 has them, names and identifiers do not.
+fn is_mixed(bytes: &[u8]) -> bool {
+    let letters = |from: u8| bytes.iter().fold(false, |found, b| found | (b.wrapping_sub(from) < 26));
+    letters(b'A') && letters(b'a')
+}
 
 /// As [`others`], for the last bytes of a text.
 #[cold]

@@ -31,6 +31,7 @@ mod redactor;
 pub mod stub;
 mod sweep;
 mod values;
+mod yaml;
 
 pub use config::{Action, Catalogue, RedactConfig, RedactRule};
 pub use filter::{Filter, FilterConfig};

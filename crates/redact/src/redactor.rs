@@ -4,27 +4,23 @@
 //! resources that have rules, then one sweep that finds objects by their kind and opens documents inside strings,
 //! which are swept in turn. Every step adds edits in raw coordinates; where they overlap the enclosing one wins.
 
+mod closer;
+
 use crate::config::{Action, Catalogue, RedactConfig};
 use crate::detect::Detector;
 use crate::nested::{Decoded, Place};
-use crate::packed::{self, Opened};
+use crate::packed;
 use crate::patch;
 use crate::path::{Leaf, PathSet, Select, States};
 use crate::rules::{RULES, Resource, Rule, Selector};
 use crate::stub;
-use crate::sweep::{Found, Named, Odd, Sweep};
-use crate::values::judge;
-use auditship_event::scan::{self, Malformed};
+use crate::sweep::{Found, Sweep};
+use crate::yaml::Yaml;
+use auditship_event::scan;
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
 use auditship_rule::{Facts, Matcher};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-
-/// Documents inside strings are opened to this depth; a deeper one is masked as a whole.
-const MAX_LEVEL: usize = 8;
-
-/// Strings packed in documents that are packed in strings are opened to this depth.
-const MAX_PACKED: usize = 3;
 
 /// What the agent's own edits are called, after the catalogue's rules.
 const INVALID_UTF8: &str = "invalid-utf8";
@@ -102,6 +98,9 @@ pub struct Scratch {
     text: Vec<u8>,
     /// What was packed in strings, one a depth.
     opened: Vec<Vec<u8>>,
+    /// Runs of base64 in text, one list a depth.
+    runs: Vec<Vec<Range<usize>>>,
+    yaml: Yaml,
     /// How many bytes of the line's packed strings may still be opened.
     budget: usize,
     stub: Vec<u8>,
@@ -367,11 +366,20 @@ impl Redactor {
         }
     }
 
-    /// Adds the edits of what has a credential's form in `doc[range]`.
+    /// Adds the edits of what has a credential's form in `doc[range]`, and of what holds such in base64.
     fn detect(&self, doc: &[u8], range: Range<usize>, place: &Place<'_>, scratch: &mut Scratch) {
-        self.detector.each(doc, range, |rule, range| {
+        let mut runs = scratch.runs.pop().unwrap_or_default();
+        self.detector.each(doc, range.clone(), &mut runs, |rule, range| {
             self.push(rule, doc, &Leaf { range, string: true }, place, &mut scratch.text, &mut scratch.edits);
         });
+        // A string that is packed as a whole has been opened already.
+        for run in runs.drain(..).filter(|run| *run != range) {
+            if let Some(rule) = self.inside(&doc[run.clone()], scratch, 0) {
+                let leaf = Leaf { range: run, string: true };
+                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
+            }
+        }
+        scratch.runs.push(runs);
     }
 
     /// Adds edits for what `set` selects of the value that stands at `at` in `doc`, in `states`.
@@ -480,135 +488,6 @@ impl Redactor {
         }
     }
 
-    /// Looks through a whole document: objects by kind, and documents inside its strings.
-    fn sweep(
-        &self,
-        doc: &[u8],
-        place: &Place<'_>,
-        hints: &[usize],
-        scratch: &mut Scratch,
-    ) -> Result<(), Malformed> {
-        let (mut decoded, mut found) = scratch.pool.pop().unwrap_or_default();
-        let swept = scan::document(doc, &mut Sweep::new(doc, &self.kinds, &self.detector, &mut found));
-        if swept.is_ok() {
-            self.closer(&found, doc, place, hints, &mut decoded, scratch);
-        }
-        scratch.pool.push((decoded, found));
-        swept
-    }
-
-    /// Takes the closer look at what a sweep of `doc` has found.
-    fn closer(
-        &self,
-        found: &Found,
-        doc: &[u8],
-        place: &Place<'_>,
-        hints: &[usize],
-        decoded: &mut Decoded,
-        scratch: &mut Scratch,
-    ) {
-        for (object, kind) in &found.objects {
-            let fields = &self.fields[self.kind_fields[usize::from(*kind)]];
-            self.select(fields.rule, &fields.set, fields.set.start(), doc, *object, place, scratch);
-        }
-        for Named { value, class, form } in &found.named {
-            let raw = value.raw(doc);
-            if judge(raw, *class)
-                && let Some(rule) = self.detector.rule_for(raw, *form)
-            {
-                let leaf = Leaf { range: value.start..value.end, string: true };
-                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
-            }
-        }
-        for value in &found.packed {
-            let leaf = Leaf { range: value.start..value.end, string: true };
-            if let Some(rule) = self.inside(value.raw(doc), scratch, 0) {
-                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
-            }
-        }
-        for odd in &found.strings {
-            self.odd(odd, doc, place, hints, decoded, scratch);
-        }
-        // Last: where another rule takes the same value, it goes under that rule.
-        for text in &found.texts {
-            self.detect(doc, text.clone(), place, scratch);
-        }
-    }
-
-    /// The rule that finds something in what is packed in `raw`. What cannot be opened for its size goes too.
-    fn inside(&self, raw: &[u8], scratch: &mut Scratch, depth: usize) -> Option<u16> {
-        let mut text = scratch.opened.pop().unwrap_or_default();
-        let opened = packed::open(raw, &mut text, &mut scratch.budget);
-        let rule = match opened {
-            Opened::No => None,
-            Opened::TooLarge => Some(self.number(NESTED_LIMIT)),
-            Opened::Yes => self.detector.first(&text).or_else(|| self.document_inside(&text, scratch, depth)),
-        };
-        scratch.opened.push(text);
-        rule
-    }
-
-    /// The rule that finds something in a whole document, by the kind of its objects or packed once more.
-    fn document_inside(&self, text: &[u8], scratch: &mut Scratch, depth: usize) -> Option<u16> {
-        if !matches!(text.get(scan::skip_space(text, 0)), Some(b'{' | b'[')) {
-            return None;
-        }
-        let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
-        let swept = scan::document(text, &mut Sweep::new(text, &self.kinds, &self.detector, &mut found));
-        let mut rule = None;
-        if swept.is_ok() {
-            let kind = found.objects.first().map(|(_, kind)| self.kind_fields[usize::from(*kind)]);
-            rule = kind.map(|fields| self.fields[fields].rule);
-            for value in &found.packed {
-                rule = match rule {
-                    None if depth >= MAX_PACKED => Some(self.number(NESTED_LIMIT)),
-                    None => self.inside(value.raw(text), scratch, depth + 1),
-                    found => found,
-                };
-            }
-        }
-        scratch.pool.push((decoded, found));
-        rule
-    }
-
-    /// A string that must be decoded: a document, or text spelled with escapes.
-    fn odd(
-        &self,
-        odd: &Odd,
-        doc: &[u8],
-        place: &Place<'_>,
-        hints: &[usize],
-        decoded: &mut Decoded,
-        scratch: &mut Scratch,
-    ) {
-        decoded.fill(odd.text.raw(doc), odd.text.start);
-        let inside = Place::inside(decoded, place);
-        let whole = Leaf { range: odd.text.start..odd.text.end, string: true };
-        let first = scan::skip_space(&decoded.bytes, 0);
-        if odd.document && matches!(decoded.bytes.get(first), Some(b'{' | b'[')) {
-            if inside.level > MAX_LEVEL {
-                let rule = self.number(NESTED_LIMIT);
-                self.push(rule, doc, &whole, place, &mut scratch.text, &mut scratch.edits);
-                return;
-            }
-            if self.sweep(&decoded.bytes, &inside, hints, scratch).is_ok() {
-                for at in hints {
-                    let Fields { rule, set, .. } = &self.fields[*at];
-                    self.select(*rule, set, set.start(), &decoded.bytes, 0, &inside, scratch);
-                    self.patch(*rule, set, set.start(), &decoded.bytes, 0, &inside, scratch);
-                }
-                return;
-            }
-        }
-        if let (true, Some(rule)) = (odd.applied, self.last_applied) {
-            self.push(rule, doc, &whole, place, &mut scratch.text, &mut scratch.edits);
-        } else if odd.spelled {
-            self.detect(&decoded.bytes, 0..decoded.bytes.len(), &inside, scratch);
-        } else {
-            self.detect(doc, odd.text.start..odd.text.end, place, scratch);
-        }
-    }
-
     fn user_rules(&self, event: &Event<'_>, place: &Place<'_>, scratch: &mut Scratch) {
         if self.user.is_empty() {
             return;
@@ -647,6 +526,63 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
     use std::io::Write;
+
+    /// An event with `text` in a ConfigMap.
+    fn config_map(text: &str) -> String {
+        serde_json::json!({"requestObject": {"kind": "ConfigMap", "data": {"a": text}}}).to_string()
+    }
+
+    #[test]
+    fn manifests_in_yaml() {
+        check(
+            &config_map(
+                "kind: ConfigMap\ndata:\n  k: v\n---\n# b\ndata:\n  k: QQ==\n  l: |\n    a\n    b\nkind: Secret\nmetadata:\n  name: n\n---\nitems:\n- kind: Secret\n  stringData: {k: v}\n- kind: B\n  data:\n    k: v\n",
+            ),
+            &config_map(
+                "kind: ConfigMap\ndata:\n  k: v\n---\n# b\ndata:\n  k: ‹secret-data›\n  l: |\n    ‹secret-data›\nkind: Secret\nmetadata:\n  name: n\n---\nitems:\n- kind: Secret\n  stringData: ‹secret-data›\n- kind: B\n  data:\n    k: v\n",
+            ),
+        );
+        check(
+            &config_map(
+                "files:\n  s.yaml: |\n    kind: Secret\n    data:\n      k: QQ==\nenv:\n- name: DB_PASSWORD\n  value: x y\n- value: \"z\"\n  name: apiKey\n- name: OTHER\n  value: z\npassword: |-\n  one\n  two\npasswords:\n- a\nadminPassword:\n  secretKeyRef: x\n",
+            ),
+            &config_map(
+                "files:\n  s.yaml: |\n    kind: Secret\n    data:\n      k: ‹secret-data›\nenv:\n- name: DB_PASSWORD\n  value: ‹named-value›\n- value: \"‹named-value›\"\n  name: apiKey\n- name: OTHER\n  value: z\npassword: |-\n  ‹key-value-text›\npasswords:\n- a\nadminPassword:\n  secretKeyRef: x\n",
+            ),
+        );
+    }
+
+    #[test]
+    fn base64_in_text() {
+        let packed = STANDARD.encode("some settings\npassword: hunter2\nand more of them\n");
+        let plain = STANDARD.encode("some settings\nuser: somebody\nand more of them, all public\n");
+        let glued = [("x-", ""), ("xy-", ""), ("xyz-", "")];
+        let apart = ["data is ", "a\nb: ", "?q=", "\"", "1,"].map(|before| (before, before));
+        for (before, kept) in glued.into_iter().chain(apart) {
+            for after in ["", " and", "\n", ".", "\"", ","] {
+                check(
+                    &config_map(&format!("{before}{packed}{after}")),
+                    &config_map(&format!("{kept}‹key-value-text›{after}")),
+                );
+                unchanged(&config_map(&format!("{before}{plain}{after}")));
+            }
+        }
+        let long = STANDARD
+            .encode("some settings, many of them, on one line and more\n".repeat(4) + "password: hunter2\n");
+        let wrap = |width: usize, by: &str| {
+            let lines: Vec<&str> =
+                long.as_bytes().chunks(width).map(|l| std::str::from_utf8(l).unwrap()).collect();
+            lines.join(by)
+        };
+        for by in ["\n", "\r\n", "\n    "] {
+            for width in [64, 76] {
+                check(
+                    &config_map(&format!("file:\n    {}\nend", wrap(width, by))),
+                    &config_map("file:\n    ‹key-value-text›\nend"),
+                );
+            }
+        }
+    }
 
     #[test]
     fn what_is_packed_in_a_string_goes_as_a_whole() {

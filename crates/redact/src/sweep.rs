@@ -60,8 +60,8 @@ pub(crate) struct Odd {
     pub(crate) document: bool,
     /// It must be one: it stands under `last-applied-configuration`.
     pub(crate) applied: bool,
-    /// It is an escaped spelling of characters that need none, so detectors must look at its text.
-    pub(crate) spelled: bool,
+    /// It has several lines, which may be YAML.
+    pub(crate) lines: bool,
 }
 
 impl Found {
@@ -175,10 +175,13 @@ impl<'a> Sweep<'a> {
     fn odd(&mut self, value: Str) {
         let raw = value.raw(self.doc);
         let document = begins_document(raw);
-        let spelled = value.escaped && memchr::memmem::find(raw, b"\\u").is_some();
         let applied = self.key == Key::Applied;
-        if document || spelled || applied {
-            self.found.strings.push(Odd { text: value, document, applied, spelled });
+        let escapes = |letter| value.escaped && memchr::memmem::find(raw, &[b'\\', letter]).is_some();
+        let lines = escapes(b'n') && memchr::memchr(b':', raw).is_some();
+        // An escaped spelling of characters that need none: detectors must look at its text.
+        let spelled = escapes(b'u');
+        if document || spelled || applied || lines {
+            self.found.strings.push(Odd { text: value, document, applied, lines });
         } else {
             self.found.texts.push(value.start..value.end);
         }
@@ -208,7 +211,7 @@ impl<'a> Sweep<'a> {
 }
 
 /// The name in a qualified key: `example.com/token`.
-fn last_segment(key: &[u8]) -> &[u8] {
+pub(crate) fn last_segment(key: &[u8]) -> &[u8] {
     memchr::memrchr(b'/', key).map_or(key, |at| &key[at + 1..])
 }
 

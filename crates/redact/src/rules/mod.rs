@@ -65,7 +65,7 @@ pub enum Needle {
     Begin(&'static str),
     /// At the end of a word, four bytes at least.
     End(&'static str),
-    /// Anywhere; begins with `:/` or `%3`.
+    /// Anywhere; begins with one of `:`, `%`, `~`, `$`, `{`, and has three bytes at least.
     Mark(&'static str),
 }
 
