@@ -133,6 +133,14 @@ impl Redactor {
     /// [`Invalid`] where a path or a matching word of the user's rules is wrong.
     pub fn new(config: &RedactConfig, keys: Keys) -> Result<Redactor, Invalid> {
         let builtin: &[&'static Rule] = if config.catalogue == Catalogue::Default { RULES } else { &[] };
+        Redactor::of(builtin, config, keys)
+    }
+
+    /// Compiles these built-in rules and the user's, whatever `config` says of the catalogue.
+    ///
+    /// # Errors
+    /// As [`Redactor::new`].
+    pub fn of(builtin: &[&'static Rule], config: &RedactConfig, keys: Keys) -> Result<Redactor, Invalid> {
         let mut redactor = Redactor {
             keys,
             names: builtin.iter().map(|rule| rule.name.to_owned()).collect(),
@@ -200,6 +208,11 @@ impl Redactor {
     /// The rules' names, by number.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// What the rule of this number does with a value.
+    pub fn action(&self, rule: u16) -> Action {
+        self.actions[usize::from(rule)]
     }
 
     /// Parses `raw` and looks through it in the same pass, where it is one audit event and nothing else.
