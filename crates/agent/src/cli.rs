@@ -29,6 +29,8 @@ pub enum Command {
     Ship(ShipArgs),
     /// Audit lines in, redacted lines out: a Unix filter that keeps order and count
     #[command(after_help = "Example: zcat audit.log.gz | auditship redact > clean.log\n\
+                            auditship redact --explain --json audit.log | jq -c 'select(.redacted != [])'\n\
+                            auditship redact --prove --config config.yaml\n\
                             What is taken out: docs/redaction.md, or `auditship docs redaction`.")]
     Redact(RedactArgs),
     /// Compile a configuration and say what is wrong with it
@@ -119,6 +121,24 @@ pub struct RedactArgs {
     /// Files to read, in order; standard input when absent
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// Apply only this rule, built-in or of the configuration; can be repeated
+    #[arg(long, value_name = "RULE")]
+    pub only: Vec<String>,
+    /// Print, instead of the lines, what changes in each: place, rule, length, replacement; never the value
+    #[arg(long, conflicts_with_all = ["explain", "prove"])]
+    pub diff: bool,
+    /// Print, instead of the lines, for each event the rules that took something: path, action, length
+    #[arg(long, conflicts_with = "prove")]
+    pub explain: bool,
+    /// Plant made-up secrets of every kind at every place, run the configuration, and say what would leave
+    #[arg(long, conflicts_with_all = ["paths", "only", "stats"])]
+    pub prove: bool,
+    /// The number that the made-up secrets of --prove come from, to repeat a run
+    #[arg(long, value_name = "NUMBER", requires = "prove")]
+    pub seed: Option<u64>,
+    /// Print what --explain or --prove says as JSON
+    #[arg(long)]
+    pub json: bool,
     /// Print what was done to standard error
     #[arg(long)]
     pub stats: bool,

@@ -6,7 +6,7 @@ use crate::config::{
 use crate::exit::Failure;
 use auditship_event::Keys;
 use auditship_redact::{Filter, Redactor};
-use auditship_route::{OutputId, Place, RouteConfig, Router, default_routes};
+use auditship_route::{Fraction, KeepWord, OutputId, Place, RouteConfig, Router, default_routes};
 use auditship_rule::Matcher;
 use auditship_ship::sinks::Transport;
 use auditship_ship::{Context, Options, Sink};
@@ -155,7 +155,7 @@ impl OutputPlan {
 }
 
 /// The routes as written, or the built-in ones.
-fn routes(config: &Config) -> Vec<RouteConfig> {
+pub fn routes(config: &Config) -> Vec<RouteConfig> {
     config.routes.clone().unwrap_or_else(|| {
         let is_archive = |output: &Output| output.sink.kind().archive;
         let (archives, searches): (Vec<_>, Vec<_>) =
@@ -165,6 +165,20 @@ fn routes(config: &Config) -> Vec<RouteConfig> {
         };
         default_routes(&names(archives), &names(searches))
     })
+}
+
+/// The same configuration with routes that keep all of what they would keep a fraction of.
+pub fn unthinned(config: &Config) -> Config {
+    let mut config = config.clone();
+    let mut routes = routes(&config);
+    for route in &mut routes {
+        if Fraction::parse(&route.keep.0).is_ok_and(|keep| !keep.is_none()) {
+            route.keep = KeepWord::default();
+        }
+    }
+    // Built-in ones stay built in: nothing in them can be at fault, and a fault would have no place.
+    config.routes = (config.routes.is_some() || !routes.is_empty()).then_some(routes);
+    config
 }
 
 impl From<ConfigError> for Failure {

@@ -7,6 +7,7 @@
 pub mod check;
 pub mod demo;
 pub mod docs;
+mod prove;
 pub mod redact;
 pub mod run;
 pub mod ship;
@@ -56,6 +57,11 @@ pub enum KeyFrom {
     Kept,
     /// It was made for this run.
     Fresh,
+}
+
+/// Whether the user wants no colours (no-color.org).
+fn no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// This node's name, where the configuration gives none.

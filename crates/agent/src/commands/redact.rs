@@ -1,34 +1,60 @@
-//! `auditship redact`: audit lines in, redacted lines out.
+//! `auditship redact`: audit lines in, redacted lines out; or what would be taken out of them.
 
 use super::{KeyFrom, key_of};
 use crate::cli::{ConfigArgs, RedactArgs};
+use crate::config::nearest;
 use crate::exit::Failure;
 use crate::lines::LineEditor;
 use crate::report;
-use auditship_event::Keys;
-use auditship_redact::{RedactConfig, Redactor};
+use crate::show::{self, Colour};
+use auditship_event::{Keys, Line};
+use auditship_redact::rules::{RULES, Rule};
+use auditship_redact::{Catalogue, RedactConfig, Redactor};
+use auditship_tail::Pieces;
 use auditship_tail::lines::Format;
 use auditship_tail::once::Once;
 use auditship_tail::source::{Progress, Source};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 /// A filter holds one line in memory: longer ones lose their bodies.
 const MAX_LINE: usize = 64 << 20;
+
+/// Edits that no rule asks for: they are always made.
+const OWN: [&str; 3] = ["invalid-utf8", "nested-limit", "failed-closed"];
+
+/// What is printed for a line.
+#[derive(Clone, Copy)]
+enum Form {
+    /// The line itself.
+    Line,
+    Diff(Colour),
+    Explain(Colour),
+    ExplainJson,
+}
 
 /// Runs the command.
 ///
 /// # Errors
 /// As every command: see [`crate::exit`].
 pub fn run(args: &RedactArgs) -> Result<(), Failure> {
+    if args.prove {
+        return super::prove::run(args);
+    }
+    if args.json && !args.explain {
+        return Err(Failure::Usage("`--json` goes with `--explain` or `--prove`".to_owned()));
+    }
     let redactor = redactor(args)?;
     let paths = if args.paths.is_empty() { vec![PathBuf::from("-")] } else { args.paths.clone() };
     let mut source = Once::new(paths, Format::Auto, MAX_LINE)?;
     let mut editor = LineEditor::new(&redactor);
     let mut out = Vec::with_capacity(1 << 20);
     let mut stdout = std::io::stdout().lock();
+    let form = form(args);
     loop {
-        let progress = source.read_pieces(&mut |line, pieces| editor.edit(&line, pieces, &mut out))?;
+        let progress = source.read_pieces(&mut |line, pieces| {
+            write(form, &mut editor, &line, pieces, &mut out);
+        })?;
         stdout.write_all(&out)?;
         out.clear();
         if progress == Progress::End {
@@ -58,6 +84,41 @@ pub fn run(args: &RedactArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+fn form(args: &RedactArgs) -> Form {
+    let colour = match std::io::stdout().is_terminal() && !super::no_color() {
+        true => Colour::Yes,
+        false => Colour::No,
+    };
+    match (args.diff, args.explain, args.json) {
+        (true, ..) => Form::Diff(colour),
+        (_, true, true) => Form::ExplainJson,
+        (_, true, false) => Form::Explain(colour),
+        _ => Form::Line,
+    }
+}
+
+fn write(form: Form, editor: &mut LineEditor<'_>, line: &Line<'_>, pieces: &Pieces, out: &mut Vec<u8>) {
+    if let Form::Line = form {
+        editor.edit(line, pieces, out);
+        return;
+    }
+    let mut text = String::new();
+    let told = editor.tell(line);
+    let number = editor.lines;
+    for part in &told {
+        match form {
+            Form::Line => {}
+            Form::Diff(colour) => show::diff(number, part, colour, &mut text),
+            Form::Explain(colour) => show::explain(number, part, colour, &mut text),
+            Form::ExplainJson => {
+                text.push_str(&show::explain_json(number, part));
+                text.push('\n');
+            }
+        }
+    }
+    out.extend_from_slice(text.as_bytes());
+}
+
 fn or_none(text: &str) -> &str {
     if text.is_empty() { "nothing" } else { text }
 }
@@ -66,7 +127,8 @@ fn redactor(args: &RedactArgs) -> Result<Redactor, Failure> {
     if args.config.is_empty() {
         let (key, _) = key_of(None, Path::new(crate::plan::STATE_DIR))?;
         let keys = Keys::derive(&key, "default");
-        return Redactor::new(&RedactConfig::default(), keys)
+        let (builtin, config) = chosen(RedactConfig::default(), &args.only)?;
+        return Redactor::of(&builtin, &config, keys)
             .map_err(|e| Failure::Usage(format!("{}: {}", e.at, e.why)));
     }
     let from = ConfigArgs { config: args.config.clone(), set: args.set.clone() };
@@ -78,5 +140,39 @@ fn redactor(args: &RedactArgs) -> Result<Redactor, Failure> {
         );
     }
     let keys = Keys::derive(&key, &config.cluster);
-    Redactor::new(&config.redact, keys).map_err(|e| crate::plan::redact_error(&located, &e))
+    // All rules are compiled first, so that a mistake is shown at its place whatever was chosen.
+    let all = Redactor::new(&config.redact, keys.clone());
+    let all = all.map_err(|e| crate::plan::redact_error(&located, &e))?;
+    if args.only.is_empty() {
+        return Ok(all);
+    }
+    let (builtin, config) = chosen(config.redact, &args.only)?;
+    Redactor::of(&builtin, &config, keys).map_err(|e| Failure::Usage(format!("{}: {}", e.at, e.why)))
+}
+
+/// The rules of the catalogue and the user's that `only` names; all of them where it names none.
+fn chosen(mut config: RedactConfig, only: &[String]) -> Result<(Vec<&'static Rule>, RedactConfig), Failure> {
+    let builtin: &[&'static Rule] = if config.catalogue == Catalogue::Default { RULES } else { &[] };
+    if only.is_empty() {
+        return Ok((builtin.to_vec(), config));
+    }
+    for name in only {
+        let known = || {
+            let builtin = builtin.iter().map(|rule| rule.name);
+            builtin.chain(config.rules.iter().map(|rule| &*rule.name)).chain(OWN)
+        };
+        if known().any(|known| known == name) {
+            continue;
+        }
+        let help = match nearest(name, known()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if builtin.is_empty() => "the configuration turns the catalogue off".to_owned(),
+            None => format!("there are {}", known().collect::<Vec<_>>().join(", ")),
+        };
+        let name = show::printable(name);
+        return Err(Failure::Usage(format!("there is no redaction rule `{name}`\nhelp: {help}")));
+    }
+    let is_chosen = |name: &str| only.iter().any(|only| only == name);
+    config.rules.retain(|rule| is_chosen(&rule.name));
+    Ok((builtin.iter().copied().filter(|rule| is_chosen(rule.name)).collect(), config))
 }

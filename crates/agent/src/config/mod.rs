@@ -32,6 +32,7 @@ pub use explain::Located;
 pub use kinds::{FilterUse, Input, Output};
 pub use model::{Admin, Config, FileInput, Format, Limits, StartAt, StdinInput, schema};
 pub use path::{Path, Step};
+pub(crate) use report::nearest;
 pub use report::{ConfigError, Diagnostic, Severity};
 pub use validate::Finding;
 

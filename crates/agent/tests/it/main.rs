@@ -12,6 +12,7 @@ mod disk;
 mod follow;
 mod inputs;
 mod properties;
+mod prove;
 mod redact;
 mod support;
 mod torn;

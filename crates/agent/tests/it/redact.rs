@@ -316,3 +316,129 @@ fn a_corrupt_file_is_told() {
     let ran = filter(&["none"], b"");
     assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{}", ran.err);
 }
+
+const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJlLXNpZ25hdHVyZQ";
+
+/// An event with a secret in `data`, one more in `last-applied-configuration`, a token in a message and one packed.
+fn telling_event() -> String {
+    let packed = BASE64.encode(r#"{"kind":"Secret","data":{"k":"aHVudGVyMg=="}}"#);
+    let applied = serde_json::json!({"kind": "Secret", "data": {"password": "aHVudGVyMg=="}}).to_string();
+    serde_json::json!({
+        "kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "a\u{1b}[31m\u{202e}", "stage": "ResponseComplete",
+        "verb": "create", "objectRef": {"resource": "secrets", "namespace": "n", "name": "s"},
+        "requestObject": {
+            "kind": "Secret", "data": {"tls.key": "aHVudGVyMg=="}, "packed": packed,
+            "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": applied}},
+        },
+        "responseStatus": {"message": format!("no such token: {JWT}")},
+    })
+    .to_string()
+}
+
+#[test]
+fn explain_says_where_and_never_what() {
+    let text =
+        format!("{}\n{}\nI1124 02:30:59.1 1 server.go:1] hello\n", telling_event(), crate::support::event(7));
+    let ran = filter(&["--explain", "--json"], text.as_bytes());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    let told: Vec<serde_json::Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(told.len(), 3, "one for each event: {}", ran.out);
+    assert_eq!(
+        (told[0]["auditID"].as_str(), told[0]["verb"].as_str()),
+        (Some("a\u{1b}[31m\u{202e}"), Some("create"))
+    );
+    let edits: BTreeSet<(String, String, String, u64)> = told[0]["redacted"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|edit| {
+            let text = |member: &str| edit[member].as_str().unwrap().to_owned();
+            (text("path"), text("rule"), text("action"), edit["length"].as_u64().unwrap())
+        })
+        .collect();
+    let applied =
+        r#"requestObject.metadata.annotations["kubectl.kubernetes.io/last-applied-configuration"]<json>"#;
+    let packed = BASE64.encode(r#"{"kind":"Secret","data":{"k":"aHVudGVyMg=="}}"#).len() as u64;
+    let want = [
+        (r#"requestObject.data["tls.key"]"#.to_owned(), "secret-data", 12),
+        (format!("{applied}.data.password"), "secret-data", 12),
+        ("requestObject.packed<b64><json>.data.k".to_owned(), "secret-data", packed),
+        ("responseStatus.message".to_owned(), "jwt", JWT.len() as u64),
+    ];
+    let want = want.map(|(path, rule, length)| (path, rule.to_owned(), "token".to_owned(), length));
+    assert_eq!(edits, want.into_iter().collect());
+    assert_eq!(told[1]["redacted"], serde_json::json!([]));
+    assert_eq!(told[2]["line"], 3);
+    for form in [&["--explain"][..], &["--explain", "--json"], &["--diff"]] {
+        let ran = filter(form, text.as_bytes());
+        for secret in ["aHVudGVyMg", "hunter2", "c2lnbmF0"] {
+            assert!(!ran.out.contains(secret), "{form:?}: {}", ran.out);
+        }
+        assert!(!ran.out.contains(['\u{1b}', '\u{202e}']), "{form:?}: {}", ran.out);
+    }
+}
+
+#[test]
+fn diff_shows_the_lines_that_change() {
+    let text = format!("{}\n{}\n", crate::support::event(7), telling_event());
+    let ran = filter(&["--diff", "--stats"], text.as_bytes());
+    assert_eq!(ran.code, 0);
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines.len(), 5, "{}", ran.out);
+    assert_eq!(lines[0], "line 2: a\\u{1b}[31m\\u{202e} create secrets n/s");
+    let data = lines.iter().find(|line| line.contains("tls.key")).unwrap();
+    let (before, after) = data.split_once(" → redacted:secret-data:").unwrap();
+    assert_eq!(before, r#"  requestObject.data["tls.key"]  secret-data  [12 bytes]"#);
+    assert!(
+        !after.is_empty() && ran.err.contains("2 lines, 1 changed; redacted secret-data 3, jwt 1"),
+        "{}",
+        ran.err
+    );
+}
+
+#[test]
+fn only_the_rules_that_are_named() {
+    let text = telling_event() + "\n";
+    let ran = filter(&["--only", "jwt", "--stats"], text.as_bytes());
+    assert!(!ran.out.contains(JWT) && ran.out.contains("aHVudGVyMg=="), "{}", ran.out);
+    assert!(ran.err.contains("redacted jwt 1;"), "{}", ran.err);
+    let both = filter(&["--only", "jwt", "--only", "secret-data"], text.as_bytes());
+    assert!(!both.out.contains(JWT) && !both.out.contains("aHVudGVyMg=="), "{}", both.out);
+    let place = Place::new();
+    place.configure(
+        "search: {type: stdout}",
+        "redact: {rules: [{name: verbs, paths: [verb]}, {name: names, paths: [objectRef.name]}]}",
+    );
+    let config = place.path("config.yaml");
+    let own = filter(&["--only", "verbs", "--config", config.to_str().unwrap()], text.as_bytes());
+    assert!(
+        own.out.contains(r#""verb":"redacted:verbs""#) && own.out.contains(r#""name":"s""#),
+        "{}",
+        own.out
+    );
+    assert!(own.out.contains(JWT), "{}", own.out);
+    for (name, told) in [("jtw", "did you mean `jwt`?"), ("secret_data", "did you mean `secret-data`?")] {
+        let ran = filter(&["--only", name], text.as_bytes());
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""));
+        assert!(
+            ran.err.contains(told) && ran.err.contains(&format!("no redaction rule `{name}`")),
+            "{}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn ways_to_look_that_do_not_go_together() {
+    for args in [
+        &["--diff", "--explain"][..],
+        &["--json"],
+        &["--prove", "--diff"],
+        &["--seed", "1"],
+        &["--prove", "x.log"],
+    ] {
+        let ran = filter(args, b"");
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{args:?}: {}", ran.err);
+    }
+}
