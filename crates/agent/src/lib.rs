@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod consumer;
+pub mod coverage;
 pub mod edit_path;
 pub mod exit;
 pub mod inflight;

@@ -1,8 +1,9 @@
 //! `auditship check`: compiles everything, and says what cannot be meant.
 
 use crate::cli::CheckArgs;
+use crate::coverage;
 use crate::exit::Failure;
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 
 /// Runs the command.
 ///
@@ -12,7 +13,9 @@ pub fn run(args: &CheckArgs) -> Result<(), Failure> {
     let (config, located) = super::load(&args.config)?;
     // Any key will do: what is compiled does not depend on it.
     let plan = Plan::compile(&config, &located, &[0; 32], &super::host_name())?;
-    let warnings = Plan::warnings(&config, &located);
+    let mut warnings = Plan::warnings(&config, &located);
+    let whole = Plan::compile(&plan::unthinned(&config), &located, &[0; 32], &super::host_name())?;
+    warnings.extend(coverage::warnings(&config, &whole, &located));
     if args.json {
         let summary = serde_json::json!({
             "ok": true,

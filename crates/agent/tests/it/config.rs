@@ -162,11 +162,46 @@ fn bad_usage_is_64_and_help_is_0() {
 #[test]
 fn a_good_one_is_told_so() {
     let place = Place::new();
+    // A last word on what detectors alone would look at.
+    let rules = "redact: {rules: [{name: own, paths: [requestObject.**.data, responseObject.**.data, \
+                 requestObject.**.spec, responseObject.**.spec, requestURI]}]}";
     place.configure(
         "search: {type: elasticsearch, endpoint: URL}\narchive: {type: dir, path: DIR/archive}",
-        "",
+        rules,
     );
     let ran = run(auditship().current_dir(place.path("")).args(["check", "--config", "config.yaml"]), b"");
     assert_eq!((ran.code, ran.out.as_str()), (0, "ok: 1 input, 2 outputs, 1 route\n"), "{ran:?}");
     assert!(!place.path("state").exists() && !place.path("archive").exists(), "`check` only looks");
+}
+
+#[test]
+fn what_only_detectors_look_at_is_told_once_a_class() {
+    let place = Place::new();
+    place.configure("search: {type: elasticsearch, endpoint: URL}", "");
+    let check = |args: &[&str]| {
+        let mut command = auditship();
+        run(command.current_dir(place.path("")).args(["check", "--config", "config.yaml"]).args(args), b"")
+    };
+    let ran = check(&[]);
+    assert_eq!((ran.code, ran.out.as_str()), (0, "ok: 1 input, 1 output, 1 route, 3 warnings\n"), "{ran:?}");
+    for told in [
+        "route `all` ships ConfigMaps with their data",
+        "route `all` ships custom resources with their specs",
+        "route `all` ships the command lines of `kubectl exec`",
+        "config.yaml:6:",
+        "    - name: configmaps\n      match: {resources: [{group: \"\", resources: [configmaps]}]}\n      paths: [",
+    ] {
+        assert_eq!(
+            ran.err.matches(told).count(),
+            if told.starts_with("config") { 3 } else { 1 },
+            "{told}: {}",
+            ran.err
+        );
+    }
+    // What the help says can be taken as it is.
+    let help = ran.err.split("add to `redact.rules`:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let text = std::fs::read_to_string(place.path("config.yaml")).unwrap();
+    place.write("config.yaml", format!("{text}redact:\n  rules:\n{help}\n"));
+    let ran = check(&[]);
+    assert!(ran.out.contains("2 warnings") && !ran.err.contains("ConfigMaps"), "{ran:?}");
 }
