@@ -9,10 +9,13 @@ mod bearer_token;
 mod invalid_value;
 mod json_web_token;
 mod last_applied;
+mod machine_config;
 mod named_values;
+mod oauth_client;
 mod private_key;
 mod program_option;
 mod proxy_path;
+mod route_key;
 mod secret_data;
 mod token_request;
 mod token_review;
@@ -85,6 +88,9 @@ pub const RULES: &[&Rule] = &[
     &secret_data::RULE,
     &token_review::RULE,
     &token_request::RULE,
+    &route_key::RULE,
+    &oauth_client::RULE,
+    &machine_config::RULE,
     &last_applied::RULE,
     &json_web_token::RULE,
     &bearer_token::RULE,

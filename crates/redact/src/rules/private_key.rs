@@ -42,9 +42,8 @@ fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
     });
     let body = &window[..body.unwrap_or(window.len())];
     let end = memchr::memmem::find(body, b"-----END").unwrap_or(body.len());
-    let blank = |b: &u8| b.is_ascii_whitespace() || matches!(b, b'\\' | b'n' | b'r');
     // The line feeds around it stay, and backslashes before a quote belong to the quote.
-    let from = body[..end].iter().position(|b| !blank(b)).unwrap_or(end);
+    let from = breaks(&body[..end]);
     let tail = &body[from..end];
     let mut kept = tail.len();
     loop {
@@ -65,6 +64,19 @@ fn encoded(text: &[u8], at: usize) -> Option<Range<usize>> {
     let label = (end - at).min(4 * MAX_LABEL) & !3;
     let head = STANDARD.decode(&text[at..at + label]).ok()?;
     memchr::memmem::find(&head, b"PRIVATE KEY").map(|_| at..end)
+}
+
+/// Where the line breaks and spaces end with which `body` begins. Any other escape is a letter of the key.
+fn breaks(body: &[u8]) -> usize {
+    let mut at = 0;
+    loop {
+        let run = body[at..].iter().take_while(|b| **b == b'\\').count();
+        at += match body.get(at + run) {
+            Some(b'n' | b'r') if run > 0 => run + 1,
+            Some(b' ' | b'\n' | b'\r' | b'\t') if run == 0 => 1,
+            _ => return at,
+        };
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +108,14 @@ mod tests {
         check(
             r#"{"a":"users:\n- user:\n    client-key-data: LS0tLS1CRUdJTiBFQyBQUklWQVRFIEtFWS0tLS0tCk1IY0NBUUVFSU4=\n"}"#,
             r#"{"a":"users:\n- user:\n    client-key-data: ‹private-key›\n"}"#,
+        );
+    }
+
+    #[test]
+    fn a_key_that_begins_with_an_escape() {
+        check(
+            r#"{"a":"-----BEGIN PRIVATE KEY-----\n\u004dIGHAgEA\n-----END PRIVATE KEY-----","b":"-----BEGIN PRIVATE KEY-----\nnIGH\n-----END"}"#,
+            r#"{"a":"-----BEGIN PRIVATE KEY-----\n‹private-key›\n-----END PRIVATE KEY-----","b":"-----BEGIN PRIVATE KEY-----\n‹private-key›\n-----END"}"#,
         );
     }
 
