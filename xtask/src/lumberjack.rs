@@ -1,8 +1,8 @@
 //! `cargo xtask e2e lumberjack`: a trial with the writer that kube-apiserver has, in a Go program of its own.
 
-use crate::repo;
 use crate::trial::Trial;
 use crate::writer::Writer;
+use crate::{go, repo};
 use anyhow::{Context, Result, bail, ensure};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 
 /// Builds the writer and runs the trial.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let writer = match build()? {
+    let writer = match go::build("lumberjack")? {
         Ok(writer) => writer,
         Err(reason) => {
             println!("skipped: {reason}");
@@ -63,30 +63,6 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let outcome = trial.run(|folder| Lumberjack::start(&writer, folder, args))?;
     println!("{outcome}\nok: every line is there exactly once, except what is counted as lost");
     Ok(())
-}
-
-/// The writer's binary, or why it cannot be had on this machine.
-fn build() -> Result<Result<PathBuf, String>> {
-    let source = repo::root().join("xtask/lumberjack");
-    let go = |arguments: &[&str]| {
-        let mut command = Command::new("go");
-        // Whatever Go is installed will do: none is to be fetched.
-        command.args(arguments).current_dir(&source).env("GOTOOLCHAIN", "local").stdin(Stdio::null());
-        command
-    };
-    if !go(&["version"]).output().is_ok_and(|output| output.status.success()) {
-        return Ok(Err("go is not installed".to_owned()));
-    }
-    let fetched = go(&["mod", "download"]).output().context("start go")?;
-    if !fetched.status.success() {
-        let text = String::from_utf8_lossy(&fetched.stderr).into_owned();
-        return Ok(Err(format!("the Go module cannot be had: {}", text.trim())));
-    }
-    let folder = repo::target()?.join("e2e");
-    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
-    let binary = folder.join("lumberjack-writer");
-    repo::run(go(&["build", "-o"]).arg(&binary).arg("."))?;
-    Ok(Ok(binary))
 }
 
 /// The Go program, killed when dropped.

@@ -11,7 +11,9 @@ mod config;
 mod corpus;
 mod docs;
 mod e2e;
+mod fields;
 mod follow;
+mod go;
 mod http;
 mod ledger;
 mod limits;
@@ -46,6 +48,8 @@ enum Command {
     Bench(bench::Args),
     /// Writes the generated documentation; with --check, fails where it is not current.
     Docs(docs::Args),
+    /// Renews the table of all fields of Kubernetes' own types that could hold a credential; needs Go.
+    Fields(fields::Args),
     /// Tests against a real server, or after a real writer.
     E2e(e2e::Args),
     /// Looks for what seldom happens, for as long as you say: random cases of the tests, and trials of the agent.
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Fields(args) => fields::run(&args),
         Command::E2e(args) => e2e::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Limits(args) => limits::run(&args),
