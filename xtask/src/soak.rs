@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: what seldom happens, looked for over a long time.
 //!
-//! Two things in turn, until the time is over: the model test of `crates/tail` with many random cases, and trials of
-//! the whole agent after a writer in this process. Each starts from a seed of its own, which is printed first.
+//! Three things in turn, until the time is over: the model test of `crates/tail` with many random cases, the events made
+//! to leak of `crates/redact`, and trials of the whole agent after a writer in this process. Each starts from a seed of its own, which is printed first.
 
 use crate::repo;
 use crate::trial::Trial;
@@ -22,12 +22,15 @@ pub(crate) struct Args {
     /// For how long; the round that has begun is finished.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// Only one of the two.
+    /// Only one of the three.
     #[arg(long)]
     only: Option<Kind>,
     /// Cases of the model test in one round.
     #[arg(long, default_value_t = 2000)]
     cases: u32,
+    /// Events made to leak in one round.
+    #[arg(long, default_value_t = 500_000)]
+    events: u32,
     /// Of the first round; the next has the next. A random one where none is given.
     #[arg(long)]
     seed: Option<u64>,
@@ -40,6 +43,8 @@ pub(crate) struct Args {
 enum Kind {
     /// The model test
     Model,
+    /// Events made to leak
+    Redaction,
     /// Trials of the agent
     Trials,
 }
@@ -55,6 +60,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("soak: seed {seed}, after {:.0} s", start.elapsed().as_secs_f64());
         if wanted(Kind::Model) {
             model(seed, args.cases)?;
+        }
+        if wanted(Kind::Redaction) {
+            redaction(seed, args.events)?;
         }
         if let Some(agent) = &agent {
             trial(agent, seed)?;
@@ -73,6 +81,14 @@ fn model(seed: u64, cases: u32) -> Result<()> {
     test.args(["test", "--quiet", "--package", "auditship-tail", "--test", "it", "model"]);
     test.env("AUDITSHIP_MODEL_CASES", cases.to_string()).env("AUDITSHIP_MODEL_SEED", seed.to_string());
     repo::run(&mut test).with_context(|| format!("the model test, with AUDITSHIP_MODEL_SEED={seed}"))
+}
+
+/// As [`model`].
+fn redaction(seed: u64, events: u32) -> Result<()> {
+    let mut test = repo::cargo();
+    test.args(["test", "--quiet", "--package", "auditship-redact", "--test", "it", "no_canary_leaves"]);
+    test.env("AUDITSHIP_REDACT_CASES", events.to_string()).env("AUDITSHIP_REDACT_SEED", seed.to_string());
+    repo::run(&mut test).with_context(|| format!("redaction, with AUDITSHIP_REDACT_SEED={seed}"))
 }
 
 fn trial(agent: &Path, seed: u64) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The catalogue from outside: what of an event leaves, over all of Kubernetes' own types, and over random events.
 
+mod adversary;
 mod fields;
 mod search;
 mod support;
