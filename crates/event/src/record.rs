@@ -186,9 +186,13 @@ impl Edits {
     /// nothing of its range there: its replacement stands where it began.
     pub fn apply_to(&self, raw: &[u8], part: Range<usize>, out: &mut Vec<u8>) {
         let mut at = part.start;
-        let first = self.list.partition_point(|edit| edit.range.end <= part.start && !edit.range.is_empty());
+        // An edit of nothing that stands where the stretch begins belongs to it.
+        let before = |edit: &Edit| edit.range.end <= part.start && edit.range.start < part.start;
+        let first = self.list.partition_point(before);
         for edit in &self.list[first..] {
-            if edit.range.start >= part.end {
+            // What is put in at the very end belongs to the stretch that ends there.
+            let at_end = edit.range.start == raw.len() && part.end == raw.len();
+            if edit.range.start >= part.end && !at_end {
                 break;
             }
             if edit.range.start >= part.start {
@@ -242,6 +246,18 @@ mod tests {
             out.push(b'|');
         }
         assert_eq!(out, b"01X|6|7Y9|");
+    }
+
+    #[test]
+    fn what_is_put_in_between_stands_in_one_part() {
+        let raw = b"0123456789";
+        let edits = edits(&[(2..2, "X"), (6..6, "Y"), (10..10, "Z")]);
+        let mut out = Vec::new();
+        for part in [0..4, 4..6, 6..8, 8..10] {
+            edits.apply_to(raw, part, &mut out);
+            out.push(b'|');
+        }
+        assert_eq!(out, b"01X23|45|Y67|89Z|");
     }
 
     #[test]
