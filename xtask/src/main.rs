@@ -13,6 +13,7 @@ mod docs;
 mod e2e;
 mod fields;
 mod follow;
+mod fuzz;
 mod go;
 mod http;
 mod ledger;
@@ -50,6 +51,8 @@ enum Command {
     Docs(docs::Args),
     /// Renews the table of all fields of Kubernetes' own types that could hold a credential; needs Go.
     Fields(fields::Args),
+    /// The fuzz targets with random inputs, for as long as you say; stable Rust will do.
+    Fuzz(fuzz::Args),
     /// Tests against a real server, or after a real writer.
     E2e(e2e::Args),
     /// Looks for what seldom happens, for as long as you say: random cases of the tests, and trials of the agent.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Fields(args) => fields::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::E2e(args) => e2e::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Limits(args) => limits::run(&args),

@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("auditship-ship", &["auditship-event"]),
     ("auditship-redact", &["auditship-event", "auditship-rule"]),
     ("auditship-route", &["auditship-event", "auditship-rule"]),
+    ("auditship-fuzz", &["auditship-event", "auditship-redact", "auditship-tail"]),
     (
         "auditship",
         &[
