@@ -4,14 +4,17 @@
 #![expect(clippy::disallowed_methods, reason = "door: directories and the clock of the scanning thread")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use notify::Watcher as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::Errno;
 
 use crate::catalogue::Catalogue;
 use crate::names;
@@ -25,47 +28,61 @@ const AT_LEAST: Duration = Duration::from_millis(100);
 /// And how many times as long as the last scan took, so that a huge directory does not cost a whole core.
 const REST: u32 = 10;
 
+/// How many hints are taken at once: as many as the kernel keeps (`/proc/sys/fs/inotify/max_queued_events`). A writer
+/// may be faster than who takes them.
+const HINTS: usize = 16_384;
+
 impl Catalogue {
     /// Scans on a thread of its own until the handle is dropped, at once where a file watch says that it is worth it.
     pub fn spawn(self: &Arc<Catalogue>) -> io::Result<Watcher> {
-        self.spawn_with(Watch::new)
+        self.spawn_with(Watch::new())
     }
 
     /// As [`Catalogue::spawn`] without a file watch: for file systems that have none.
     pub fn spawn_unwatched(self: &Arc<Catalogue>) -> io::Result<Watcher> {
-        self.spawn_with(|_| Watch { watcher: None, dirs: BTreeSet::new() })
+        self.spawn_with(Watch { inotify: None, dirs: BTreeMap::new() })
     }
 
-    fn spawn_with(
-        self: &Arc<Catalogue>,
-        watch: impl FnOnce(SyncSender<Wake>) -> Watch + Send + 'static,
-    ) -> io::Result<Watcher> {
-        let (wake, woken) = mpsc::sync_channel(1);
+    fn spawn_with(self: &Arc<Catalogue>, mut watch: Watch) -> io::Result<Watcher> {
+        let (stopped, stop) = io::pipe()?;
         let catalogue = Arc::clone(self);
-        let hint = wake.clone();
         let work = move || {
-            let mut watch = watch(hint);
             loop {
                 let begun = Instant::now();
                 catalogue.scan(SystemTime::now());
                 watch.follow(catalogue.directories());
-                let rest = begun + AT_LEAST.max(begun.elapsed() * REST).min(EVERY);
-                match woken.recv_timeout((begun + EVERY).saturating_duration_since(Instant::now())) {
-                    Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Ok(Wake::Look) => {}
+                // A busy log says so all the time. While nobody listens, the kernel keeps one hint of many.
+                let rest = AT_LEAST.max(begun.elapsed() * REST).min(EVERY);
+                if wait(&stopped, None, begun + rest) == Woken::Stop {
+                    return;
                 }
-                // A busy log says so all the time.
-                while let Some(wait) = rest.checked_duration_since(Instant::now()) {
-                    if let Ok(Wake::Stop) = woken.recv_timeout(wait) {
-                        return;
-                    }
+                if wait(&stopped, watch.inotify.as_ref(), begun + EVERY) == Woken::Stop {
+                    return;
                 }
+                watch.take_hints();
             }
         };
         let thread = std::thread::Builder::new().name("catalogue".to_owned()).spawn(work)?;
-        Ok(Watcher { wake, thread: Some(thread) })
+        Ok(Watcher { stop: Some(stop), thread: Some(thread) })
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Stop,
+    No,
+}
+
+/// Waits until a file watch has a hint, or until `end`; or until it is to stop.
+fn wait(stopped: &PipeReader, hints: Option<&OwnedFd>, end: Instant) -> Woken {
+    let left = end.saturating_duration_since(Instant::now());
+    let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+    let fds = [Some(PollFd::new(stopped, PollFlags::IN)), hints.map(|fd| PollFd::new(fd, PollFlags::IN))];
+    let mut fds: Vec<PollFd<'_>> = fds.into_iter().flatten().collect();
+    // A signal only makes it look sooner.
+    let _ = poll(&mut fds, Some(&timeout));
+    // Its other end was closed.
+    if fds[0].revents().is_empty() { Woken::No } else { Woken::Stop }
 }
 
 pub(crate) fn is_glob(text: &str) -> bool {
@@ -145,21 +162,16 @@ fn list(dir: &Path, problems: &mut BTreeMap<PathBuf, String>) -> Vec<String> {
     }
 }
 
-enum Wake {
-    Look,
-    Stop,
-}
-
 /// The scanning thread; it ends when this is dropped.
 pub struct Watcher {
-    wake: SyncSender<Wake>,
+    /// Closing it says so.
+    stop: Option<PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        // A full channel holds a wish to look; that is taken within a second.
-        let _ = self.wake.send(Wake::Stop);
+        self.stop = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -168,36 +180,117 @@ impl Drop for Watcher {
 
 /// The file watch: only ever a hint.
 struct Watch {
-    watcher: Option<notify::RecommendedWatcher>,
-    dirs: BTreeSet<PathBuf>,
+    inotify: Option<OwnedFd>,
+    /// By their numbers, which two paths of one directory share.
+    dirs: BTreeMap<PathBuf, i32>,
 }
 
 impl Watch {
-    fn new(hint: SyncSender<Wake>) -> Watch {
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Opening a file is an event too: our own looks must not wake us.
-            if event.is_ok_and(|event| !event.kind.is_access()) {
-                // A full channel already says it.
-                let _ = hint.try_send(Wake::Look);
-            }
-        });
-        if let Err(error) = &watcher {
+    fn new() -> Watch {
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+        if let Err(error) = &inotify {
             tracing::debug!(%error, "no file watch, scanning every second");
         }
-        Watch { watcher: watcher.ok(), dirs: BTreeSet::new() }
+        Watch { inotify: inotify.ok(), dirs: BTreeMap::new() }
     }
 
+    /// Watches `dirs` and no others. Where one cannot be watched, the scan finds what happens in it.
     fn follow(&mut self, dirs: BTreeSet<PathBuf>) {
-        let Some(watcher) = &mut self.watcher else { return };
-        for gone in self.dirs.difference(&dirs) {
-            let _ = watcher.unwatch(gone);
-        }
-        self.dirs = dirs
+        let Some(inotify) = &self.inotify else { return };
+        // Opening and reading are left out: our own looks must not wake us.
+        let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
+        let kinds = names | WatchFlags::MODIFY | WatchFlags::ONLYDIR;
+        // Asked for again each time: another directory may have taken the path.
+        let watched: BTreeMap<PathBuf, i32> = dirs
             .into_iter()
-            .filter(|dir| {
-                let new = !self.dirs.contains(dir);
-                !new || watcher.watch(dir, notify::RecursiveMode::NonRecursive).is_ok()
+            .filter_map(|dir| {
+                let path = if dir.as_os_str().is_empty() { Path::new(".") } else { &dir };
+                let number = inotify::add_watch(inotify, path, kinds).ok()?;
+                Some((dir, number))
             })
             .collect();
+        let wanted: BTreeSet<i32> = watched.values().copied().collect();
+        for gone in std::mem::replace(&mut self.dirs, watched).into_values() {
+            if !wanted.contains(&gone) {
+                // It is gone already where the directory is.
+                let _ = inotify::remove_watch(inotify, gone);
+            }
+        }
+    }
+
+    /// Takes all hints that are there; gives their number.
+    fn take_hints(&self) -> usize {
+        let Some(inotify) = &self.inotify else { return 0 };
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(inotify, &mut buffer);
+        let mut taken = 0;
+        while taken < HINTS {
+            match reader.next() {
+                Ok(_) => taken += 1,
+                Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_busy_file_is_one_hint() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = fs::File::create(dir.path().join("audit.log")).unwrap();
+        let mut watch = Watch::new();
+        watch.follow(BTreeSet::from([dir.path().to_owned()]));
+        assert_eq!(watch.take_hints(), 0);
+        for _ in 0..1000 {
+            file.write_all(b"line\n").unwrap();
+        }
+        assert_eq!(watch.take_hints(), 1);
+        // Neither opening nor reading is one.
+        fs::read(dir.path().join("audit.log")).unwrap();
+        assert_eq!(watch.take_hints(), 0);
+        fs::rename(dir.path().join("audit.log"), dir.path().join("audit.log.1")).unwrap();
+        assert!(watch.take_hints() > 0);
+    }
+
+    #[test]
+    fn a_directory_that_came_back_is_watched_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("log");
+        let dirs = BTreeSet::from([dir.clone()]);
+        let mut watch = Watch::new();
+        watch.follow(dirs.clone());
+        for _ in 0..3 {
+            fs::create_dir(&dir).unwrap();
+            watch.follow(dirs.clone());
+            watch.take_hints();
+            fs::write(dir.join("audit.log"), "line\n").unwrap();
+            assert!(watch.take_hints() > 0);
+            fs::remove_dir_all(&dir).unwrap();
+            watch.follow(dirs.clone());
+        }
+        watch.follow(BTreeSet::new());
+        assert!(watch.dirs.is_empty());
+    }
+
+    #[test]
+    fn a_directory_under_two_names_stays_watched_under_one() {
+        let parent = tempfile::tempdir().unwrap();
+        let (dir, link) = (parent.path().join("log"), parent.path().join("link"));
+        fs::create_dir(&dir).unwrap();
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        let mut watch = Watch::new();
+        watch.follow(BTreeSet::from([dir.clone(), link.clone()]));
+        watch.follow(BTreeSet::from([link]));
+        watch.take_hints();
+        fs::write(dir.join("audit.log"), "").unwrap();
+        assert!(watch.take_hints() > 0);
     }
 }
