@@ -325,6 +325,7 @@ impl World<Follower> for Follow {
             consumer: self.output.name.clone(),
             positions: positions.clone(),
             guards,
+            anchors: source.anchors(&positions),
             totals: pipeline.ledger.committed(),
             last_event: pipeline.newest,
         }));

@@ -97,6 +97,10 @@ pub struct Position {
     /// Per stream: the hash of the bytes (at most 256) before that position.
     #[serde(with = "streams", default)]
     pub guards: BTreeMap<StreamId, Hash>,
+    /// Per stream of container records: where it is to be read from again, at or before its position. Such a stream
+    /// without one is read from its first byte.
+    #[serde(with = "streams", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub anchors: BTreeMap<StreamId, u64>,
     /// What was settled below the positions.
     pub totals: Totals,
     /// When the newest event that was settled happened, in microseconds since 1970: what a gap begins with.
@@ -317,6 +321,7 @@ mod tests {
             consumer: "search".into(),
             positions: [(StreamId(1), 17)].into(),
             guards: [(StreamId(1), Hash::of(b"guard"))].into(),
+            anchors: [(StreamId(1), 9)].into(),
             totals,
             last_event: Some(1_763_953_239_000_000),
         };
@@ -368,6 +373,7 @@ mod tests {
         let replay = replay(&log);
         assert_eq!(replay.end, End::Clean);
         assert_eq!(replay.state.positions["c"].positions[&StreamId(7)], 9);
+        assert!(replay.state.positions["c"].anchors.is_empty());
     }
 
     #[test]

@@ -9,6 +9,10 @@
 //! is read again from where it ended. What no descriptor reaches any more is lost, by its known range. Where the end
 //! of a stream was never seen, a gap is told after it. A file that no longer holds, before the next byte, what was
 //! read there is not that stream any more: it is read anew as another one, and the rest of the old one is lost.
+//!
+//! A stream of container records goes on from its anchor: where its position is, unless a run of records was open
+//! there; then from before the run. A stream whose reading fails inside a run goes on where it failed: what is joined
+//! of the run stays in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +20,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use auditship_event::{Line, Span, StreamId};
 
+use crate::anchors::Anchors;
 use crate::catalogue::{Catalogue, GroupView, Reach, Snapshot, StartAt, View};
 use crate::checkpoint::{Hash, Position};
 use crate::cri::Pieces;
@@ -36,6 +41,8 @@ pub struct Follower {
     marks: BTreeMap<StreamId, Mark>,
     /// What must stand before these offsets: the restored positions, and where a stream was closed.
     guards: BTreeMap<StreamId, (u64, Hash)>,
+    /// Of the streams of container records: where they can be begun again.
+    anchors: BTreeMap<StreamId, Anchors>,
     /// The streams that this process has read from.
     met: BTreeSet<StreamId>,
     /// The guards that were last given out.
@@ -126,6 +133,9 @@ impl Follower {
         let guards =
             guards.filter_map(|(stream, hash)| Some((*stream, (marks.get(stream)?.at, hash.clone()))));
         let guards = guards.collect();
+        let anchors = restored.into_iter().flat_map(|restored| &restored.anchors);
+        let anchors = anchors.filter(|(stream, _)| marks.contains_key(stream));
+        let anchors = anchors.map(|(stream, anchor)| (*stream, Anchors::new(*anchor))).collect();
         let last_event = restored.and_then(|restored| restored.last_event).map(micros);
         let read: BTreeMap<StreamId, u64> = marks.iter().map(|(stream, mark)| (*stream, mark.at)).collect();
         let done = marks.iter().filter(|(_, mark)| mark.done).map(|(stream, _)| *stream).collect();
@@ -139,6 +149,7 @@ impl Follower {
             news,
             marks,
             guards,
+            anchors,
             met,
             given,
             lanes,
@@ -161,6 +172,9 @@ impl Follower {
         let views: BTreeMap<StreamId, &View> = views.map(|view| (view.id, view)).collect();
         self.given.retain(|stream, _| positions.contains_key(stream));
         for (stream, at) in positions {
+            if let Some(anchors) = self.anchors.get_mut(stream) {
+                anchors.forget(*at);
+            }
             let fresh = self.given.get(stream).is_some_and(|(of, _)| of == at);
             if fresh || *at == 0 {
                 continue;
@@ -172,6 +186,13 @@ impl Follower {
             }
         }
         self.given.iter().map(|(stream, (_, hash))| (*stream, hash.clone())).collect()
+    }
+
+    /// From where the streams of container records are to be read again after a restart at these positions: what to
+    /// save beside them.
+    pub fn anchors(&self, positions: &BTreeMap<StreamId, u64>) -> BTreeMap<StreamId, u64> {
+        let anchors = self.anchors.iter();
+        anchors.filter_map(|(stream, anchors)| Some((*stream, anchors.of(*positions.get(stream)?)))).collect()
     }
 
     /// Waits until there may be something to read, or for `timeout`.
@@ -261,6 +282,7 @@ impl Follower {
             snapshot.groups.iter().flat_map(|group| &group.streams).map(|view| view.id).collect();
         self.marks.retain(|stream, _| there.contains(stream));
         self.guards.retain(|stream, _| there.contains(stream));
+        self.anchors.retain(|stream, _| there.contains(stream));
         self.met.retain(|stream| there.contains(stream));
     }
 
@@ -308,10 +330,11 @@ impl Follower {
         });
     }
 
-    /// Closes the open stream of a lane where its lines are.
+    /// Closes the open stream of a lane where its lines are; inside a run it is to go on where it was read to.
     fn close(&mut self, group: &Group) {
         let Some(lane) = self.lanes.get_mut(group) else { return };
         let Some(open) = lane.open.take() else { return };
+        lane.next = lane.splitter.unfinished().then_some(open.stream);
         self.marks.insert(open.stream, Mark { at: lane.splitter.position(), done: false });
         if let Some(last) = open.reader.last() {
             self.guards.insert(open.stream, (open.reader.offset(), Hash::of(last)));
@@ -382,10 +405,21 @@ impl Follower {
         let mut reader = Reader::guarded(held)?;
         let head = held.head()?;
         let joins = lane.format.may_join(&head);
-        let from = if joins { 0 } else { at };
+        let interrupted = lane.splitter.unfinished() && lane.splitter.stream() == view.id;
+        let from = match self.anchors.get(&view.id) {
+            _ if interrupted => lane.splitter.fed(),
+            _ if !joins => at,
+            Some(anchors) => anchors.of(at),
+            None => 0,
+        };
         let size = held.look()?.stat.size;
         let plain = held.encoding == Encoding::Plain;
         let copied = plain && !view.live && self.met.contains(&view.id);
+        if copied && interrupted && from > size {
+            // What followed is nowhere: the run is to be given up.
+            lane.next = None;
+            return Ok(false);
+        }
         if copied && at > size && view.head.begins(&head) {
             // Its bytes were read from another file, of which this is a copy that was made before its last lines.
             self.finish(group, view, at);
@@ -398,9 +432,7 @@ impl Follower {
             Some((offset, guard)) if plain => {
                 held.before(*offset)?.is_some_and(|bytes| Hash::of(&bytes) == *guard)
             }
-            Some((offset, guard)) if !joins && *offset == from && reached == from => {
-                Hash::of(&skipped) == *guard
-            }
+            Some((offset, guard)) if *offset == from && reached == from => Hash::of(&skipped) == *guard,
             _ => !plain || at <= size,
         };
         if !stands || !view.head.begins(&head) {
@@ -408,7 +440,16 @@ impl Follower {
             self.catalogue.disown(view.id, &held.stat);
             return Ok(false);
         }
-        lane.splitter.begin(view.id, from, at);
+        if !interrupted {
+            let carried = self.anchors.get_mut(&lane.splitter.stream());
+            if let Some(before) = carried.filter(|_| lane.splitter.unfinished()) {
+                before.end(lane.splitter.fed());
+            }
+            lane.splitter.begin(view.id, from, at);
+            if joins {
+                self.anchors.entry(view.id).or_default().begin(from);
+            }
+        }
         lane.open = Some(Open { stream: view.id, reader, held: Arc::clone(held) });
         lane.next = None;
         self.guards.remove(&view.id);
@@ -448,6 +489,7 @@ impl Follower {
                 while let Some((line, pieces)) = lane.splitter.next() {
                     each(line, pieces);
                 }
+                note(&mut self.anchors, &mut lane.splitter);
                 let at = lane.splitter.position();
                 self.marks.entry(stream).or_default().at = at;
                 self.publish(stream);
@@ -472,6 +514,7 @@ impl Follower {
         let (stream, stat) = (open.stream, open.held.stat);
         tracing::warn!(%stream, at = lane.splitter.position(), "a file was truncated or rewritten");
         abandon(&mut lane.splitter, each);
+        note(&mut self.anchors, &mut lane.splitter);
         self.close(&view.group);
         self.catalogue.disown(stream, &stat);
         Progress::Idle
@@ -522,6 +565,7 @@ impl Follower {
         } else {
             abandon(&mut lane.splitter, each);
         }
+        note(&mut self.anchors, &mut lane.splitter);
         // What is carried is read, too: it is settled with the line that it belongs to.
         let at = lane.splitter.fed();
         if at < length {
@@ -561,6 +605,7 @@ impl Follower {
             each(line, pieces);
         }
         abandon(&mut lane.splitter, each);
+        note(&mut self.anchors, &mut lane.splitter);
         let start = lane.splitter.position();
         let end = seen.map_or(0, |seen| seen.length).max(start + left);
         let span = Span { stream, start, end };
@@ -572,6 +617,7 @@ impl Follower {
     fn abandon(&mut self, group: &Group, each: &mut dyn FnMut(Line<'_>, &Pieces)) {
         let Some(lane) = self.lanes.get_mut(group) else { return };
         abandon(&mut lane.splitter, each);
+        note(&mut self.anchors, &mut lane.splitter);
         let (stream, at) = (lane.splitter.stream(), lane.splitter.position());
         if let Some(mark) = self.marks.get_mut(&stream) {
             mark.at = mark.at.max(at);
@@ -613,6 +659,14 @@ impl Drop for Follower {
 fn abandon(splitter: &mut Splitter, each: &mut dyn FnMut(Line<'_>, &Pieces)) {
     while let Some((line, pieces)) = splitter.abandon() {
         each(line, pieces);
+    }
+}
+
+/// Notes in which stretches of its stream a splitter had runs open.
+fn note(anchors: &mut BTreeMap<StreamId, Anchors>, splitter: &mut Splitter) {
+    if let Some(anchors) = anchors.get_mut(&splitter.stream()) {
+        let quiet = splitter.anchor();
+        anchors.extend(splitter.stretches(), quiet);
     }
 }
 

@@ -5,7 +5,7 @@
 //! ([`Ledger`]) and what is saved of that ([`Store`]). It knows nothing of what a line means.
 //!
 //! Modules in reading order: `lines` (with `cri`), `ledger`, `checkpoint`, `names`, `roster`, `horizon`, `source`,
-//! `catalogue` (with `desk`), `follow`, `once`; the doors to the world are `files`, `watch`, `store`.
+//! `catalogue` (with `desk`), `follow` (with `anchors`), `once`; the doors to the world are `files`, `watch`, `store`.
 //!
 //! ```
 //! use auditship_event::{Span, StreamId};
@@ -21,6 +21,7 @@
 //! assert!(ledger.totals().adds_up());
 //! ```
 
+mod anchors;
 mod cri;
 mod desk;
 mod files;

@@ -9,8 +9,9 @@
 //! complete first is handed out first and takes the bytes up to its end, less one for each run that is still open, so
 //! that spans stay disjoint, contiguous, in order and never empty, and a position at the end of a stream means that
 //! nothing of it is open. What is handed out with which span is therefore a function of the stream's bytes alone. The
-//! price: a position may lie inside an open run, so a stream of records is resumed by reading it again from its first
-//! byte and handing out nothing that ends at or before the position ([`Splitter::begin`]).
+//! price: a position may lie inside an open run. A stream is therefore resumed from an **anchor**, the last place at or
+//! before the position where nothing was open, handing out nothing that ends at or before the position
+//! ([`Splitter::begin`]). [`Splitter::stretches`] tells between which places runs were open.
 //!
 //! **Carried.** A run that is open when the stream ends goes on in the next stream that is begun. Its bytes in the
 //! old stream are then the `carried` span of the line that ends it (when both tags are open: of the line that ends
@@ -45,7 +46,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// Whether a stream that begins with `head` may hold records, so that it cannot be resumed in the middle.
+    /// Whether a stream that begins with `head` may hold records, so that it can be resumed at an anchor alone.
     pub fn may_join(self, head: &[u8]) -> bool {
         match self {
             Format::Audit => false,
@@ -70,6 +71,12 @@ pub struct Splitter {
     at: u64,
     claimed: u64,
     resume: u64,
+    /// Behind the last physical line that left no run open.
+    quiet: u64,
+    /// A run has been open since `quiet`.
+    joining: bool,
+    /// See [`Splitter::stretches`].
+    stretches: Vec<Range<u64>>,
     /// The physical line that is longer than the limit, as far as it came.
     long: Joined,
     /// Set when the line in `long` was handed out.
@@ -136,6 +143,9 @@ impl Splitter {
             at: 0,
             claimed: 0,
             resume: 0,
+            quiet: 0,
+            joining: false,
+            stretches: Vec::new(),
             long: Joined::default(),
             long_spent: false,
             runs: Default::default(),
@@ -146,7 +156,7 @@ impl Splitter {
     }
 
     /// Goes on with another stream, whose bytes will come from offset `from`; lines that end at or before `resume`
-    /// are not handed out. For ordinary lines `from == resume`; for records `from == 0`.
+    /// are not handed out. For ordinary lines `from == resume`; for records `from` is an anchor.
     ///
     /// Runs that are open are carried into it. A caller whose streams do not follow each other calls
     /// [`Splitter::abandon`] until it has nothing more, before. Bytes of an unterminated line are forgotten.
@@ -163,6 +173,8 @@ impl Splitter {
         self.at = from;
         self.claimed = from;
         self.resume = resume;
+        (self.quiet, self.joining) = (from, open);
+        self.stretches.clear();
     }
 
     /// The stream.
@@ -178,6 +190,29 @@ impl Splitter {
     /// The offset of the next byte to be fed.
     pub fn fed(&self) -> u64 {
         self.at + (self.to - self.from) as u64
+    }
+
+    /// The stretches of the stream in which runs were open, each from its anchor to the end of the last of them, since
+    /// this was last called. A position inside one is resumed from its beginning, any other from itself.
+    pub fn stretches(&mut self) -> std::vec::Drain<'_, Range<u64>> {
+        self.stretches.drain(..)
+    }
+
+    /// The last place where no run was open. A position behind it is resumed from it.
+    pub fn anchor(&self) -> u64 {
+        self.quiet
+    }
+
+    /// Notes, behind a physical line, whether runs are open.
+    fn note(&mut self, end: u64) {
+        if self.unfinished() {
+            self.joining = true;
+            return;
+        }
+        if std::mem::take(&mut self.joining) {
+            self.stretches.push(self.quiet..end);
+        }
+        self.quiet = end;
     }
 
     /// How many bytes of holes were passed so far, in all streams.
@@ -224,7 +259,9 @@ impl Splitter {
     pub fn next(&mut self) -> Option<(Line<'_>, &Pieces)> {
         loop {
             let physical = self.physical()?;
-            if let Some(out) = self.take(physical)
+            let out = self.take(physical);
+            self.note(physical.end);
+            if let Some(out) = out
                 && out.span.end > self.resume
             {
                 return Some(self.show(out));
@@ -249,7 +286,9 @@ impl Splitter {
         self.at += (to - from) as u64;
         (self.from, self.scanned) = (to, to);
         self.long_spent = long;
-        let out = self.take(Physical { from, to, long, end: self.at, terminator: Terminator::None })?;
+        let out = self.take(Physical { from, to, long, end: self.at, terminator: Terminator::None });
+        self.note(self.at);
+        let out = out?;
         (out.span.end > self.resume).then(|| self.show(out))
     }
 
@@ -262,6 +301,7 @@ impl Splitter {
                 run.spent |= run.open;
                 (run.open, run.carried) = (false, false);
             }
+            self.note(self.at);
         }
     }
 
@@ -285,6 +325,7 @@ impl Splitter {
             // Of two, the first takes at least one byte; `claim` leaves the other run one.
             let end = if last { self.at } else { self.runs[index].end.max(self.claimed + 1) + 1 };
             let out = self.close(index, end.min(self.at), "unfinished");
+            self.note(self.at);
             if self.resume == 0 || out.span.end > self.resume {
                 return Some(self.show(out));
             }

@@ -118,6 +118,8 @@ impl Source for Once {
             while let Some((line, pieces)) = self.splitter.next() {
                 each(line, pieces);
             }
+            // Nothing is ever resumed.
+            drop(self.splitter.stretches());
             return Ok(Progress::More);
         }
         let (encoding, taken) = (open.encoding, open.reader.taken());

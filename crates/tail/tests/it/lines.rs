@@ -283,15 +283,32 @@ proptest! {
         prop_assert_eq!(physical, bytes.len());
     }
 
-    /// From every position that a line ended at, reading again from the first byte gives the lines after it.
+    /// From the anchor of every position that a line ended at, reading gives the lines after it, and no line before
+    /// that the anchor does not need.
     #[test]
-    fn resuming_gives_the_rest(records in records()) {
+    fn resuming_gives_the_rest(records in records(), steps in proptest::collection::vec(1usize..60, 1..4)) {
         let bytes = write(&records);
-        let got = all(&bytes, Format::Cri, 1000, &[1000]);
+        let mut splitter = Splitter::new(StreamId(1), Format::Cri, 1000);
+        let mut got = feed(&mut splitter, &bytes, &steps);
+        let stretches: Vec<_> = splitter.stretches().collect();
+        let last = splitter.anchor();
+        got.extend(finish(&mut splitter));
+        got.extend(abandon(&mut splitter));
+        // A stretch is as short as can be: it begins with the first record of a run, where a line ended.
+        let ends: Vec<u64> = got.iter().map(|line| line.span.2).collect();
+        for stretch in &stretches {
+            prop_assert!(stretch.start == 0 || ends.contains(&stretch.start), "{stretch:?}");
+            prop_assert!(ends.contains(&stretch.end) && stretch.start < stretch.end);
+            let first = bytes[stretch.start as usize..].iter().skip(32).take(1);
+            prop_assert_eq!(first.copied().collect::<Vec<_>>(), b"P");
+        }
         for index in 0..got.len() {
+            let position = got[index].span.2;
+            let inside = stretches.iter().find(|stretch| stretch.start < position && position < stretch.end);
+            let anchor = inside.map_or(position.min(last), |stretch| stretch.start);
             let mut splitter = Splitter::new(StreamId(1), Format::Cri, 1000);
-            splitter.begin(StreamId(1), 0, got[index].span.2);
-            let mut rest = feed(&mut splitter, &bytes, &[77]);
+            splitter.begin(StreamId(1), anchor, position);
+            let mut rest = feed(&mut splitter, &bytes[anchor as usize..], &[77]);
             rest.extend(finish(&mut splitter));
             rest.extend(abandon(&mut splitter));
             let wanted: Vec<_> = got[index + 1..].to_vec();

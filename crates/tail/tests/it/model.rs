@@ -385,13 +385,15 @@ impl Model {
             prop_assert!(position <= span.start, "a position is ahead of an open line");
         }
         let guards = agent.follower.committed(&positions);
+        let anchors = agent.follower.anchors(&positions);
         for entry in agent.catalogue.changes() {
             self.world.state.apply(entry);
         }
         let totals = agent.ledger.committed();
         prop_assert!(totals.adds_up());
         agent.saved.clone_from(&positions);
-        let position = Position { consumer: "c".into(), positions, guards, totals, last_event: None };
+        let position =
+            Position { consumer: "c".into(), positions, guards, anchors, totals, last_event: None };
         self.world.state.apply(Entry::Position(position));
         Ok(())
     }

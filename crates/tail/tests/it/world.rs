@@ -102,11 +102,12 @@ impl World {
     pub(crate) fn save(&mut self, agent: &mut Agent) {
         let positions = agent.ledger.positions();
         let guards = agent.follower.committed(&positions);
+        let anchors = agent.follower.anchors(&positions);
         agent.catalogue.changes().into_iter().for_each(|entry| self.state.apply(entry));
         let totals = agent.ledger.committed();
         assert!(totals.adds_up());
-        let position =
-            Position { consumer: "consumer".into(), positions, guards, totals, ..Position::default() };
+        let consumer = "consumer".to_owned();
+        let position = Position { consumer, positions, guards, anchors, totals, last_event: None };
         self.state.apply(Entry::Position(position));
         // What is saved is what a log would give back.
         let replay = auditship_tail::checkpoint::replay(&self.state.encode());

@@ -32,7 +32,7 @@
 //! | 28 | killed at every step of a save | `store::power::case_28_…` (unit) |
 //! | 29 | power loss | `store::power::case_29_…` (unit) |
 //! | 30 | the state is corrupt or missing | `down::case_30_…`, `store` (unit) |
-//! | 31 | a read fails | `resources::case_31_…` |
+//! | 31 | a read fails | `records::case_31_…` (two), `resources::case_31_…` |
 //! | 32 | the state's disk is full or read-only | `store::power::case_32_…` (unit) |
 //! | 33 | a settled file comes back | `down::case_33_…` |
 //! | 34 | stopped during a flush | `down::case_34_…` for the position; the flush is the agent's (`tests/it`) |
@@ -50,5 +50,6 @@
 mod down;
 mod identity;
 mod latency;
+mod records;
 mod resources;
 mod rotation;
