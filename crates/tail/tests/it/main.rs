@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod cases;
+mod corpus;
 mod follow;
 mod ledger;
 mod lines;
