@@ -195,9 +195,10 @@ impl Follower {
         anchors.filter_map(|(stream, anchors)| Some((*stream, anchors.of(*positions.get(stream)?)))).collect()
     }
 
-    /// Waits until there may be something to read, or for `timeout`.
-    pub fn wait(&self, timeout: Duration) {
+    /// Waits until there may be something to read, or for `timeout`. Gives whether there may be.
+    pub fn wait(&self, timeout: Duration) -> bool {
         self.catalogue.wait(self.news, timeout);
+        self.catalogue.news() != self.news
     }
 
     /// The bytes that are known to be unread: of compressed files only what is known of their length.

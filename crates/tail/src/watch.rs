@@ -35,15 +35,20 @@ const HINTS: usize = 16_384;
 impl Catalogue {
     /// Scans on a thread of its own until the handle is dropped, at once where a file watch says that it is worth it.
     pub fn spawn(self: &Arc<Catalogue>) -> io::Result<Watcher> {
-        self.spawn_with(Watch::new())
+        self.spawn_every(EVERY)
     }
 
-    /// As [`Catalogue::spawn`] without a file watch: for file systems that have none.
-    pub fn spawn_unwatched(self: &Arc<Catalogue>) -> io::Result<Watcher> {
-        self.spawn_with(Watch { inotify: None, dirs: BTreeMap::new() })
+    /// As [`Catalogue::spawn`], with another time between two scans that no file watch asked for.
+    pub fn spawn_every(self: &Arc<Catalogue>, every: Duration) -> io::Result<Watcher> {
+        self.spawn_with(Watch::new(), every)
     }
 
-    fn spawn_with(self: &Arc<Catalogue>, mut watch: Watch) -> io::Result<Watcher> {
+    /// As [`Catalogue::spawn_every`] without a file watch: for file systems that have none.
+    pub fn spawn_unwatched(self: &Arc<Catalogue>, every: Duration) -> io::Result<Watcher> {
+        self.spawn_with(Watch { inotify: None, dirs: BTreeMap::new() }, every)
+    }
+
+    fn spawn_with(self: &Arc<Catalogue>, mut watch: Watch, every: Duration) -> io::Result<Watcher> {
         let (stopped, stop) = io::pipe()?;
         let catalogue = Arc::clone(self);
         let work = move || {
@@ -52,11 +57,10 @@ impl Catalogue {
                 catalogue.scan(SystemTime::now());
                 watch.follow(catalogue.directories());
                 // A busy log says so all the time. While nobody listens, the kernel keeps one hint of many.
-                let rest = AT_LEAST.max(begun.elapsed() * REST).min(EVERY);
-                if wait(&stopped, None, begun + rest) == Woken::Stop {
+                if wait(&stopped, None, begun + rest(begun.elapsed(), every)) == Woken::Stop {
                     return;
                 }
-                if wait(&stopped, watch.inotify.as_ref(), begun + EVERY) == Woken::Stop {
+                if wait(&stopped, watch.inotify.as_ref(), begun + every) == Woken::Stop {
                     return;
                 }
                 watch.take_hints();
@@ -65,6 +69,11 @@ impl Catalogue {
         let thread = std::thread::Builder::new().name("catalogue".to_owned()).spawn(work)?;
         Ok(Watcher { stop: Some(stop), thread: Some(thread) })
     }
+}
+
+/// From the beginning of a scan that took so long to that of the next one, whatever a file watch says.
+fn rest(took: Duration, every: Duration) -> Duration {
+    AT_LEAST.max(took * REST).min(every)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -241,6 +250,15 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn a_busy_file_does_not_make_it_scan_all_the_time() {
+        let millis = Duration::from_millis;
+        for (took, pause) in [(0, 100), (10, 100), (50, 500), (99, 990), (500, 1000)] {
+            assert_eq!(rest(millis(took), EVERY), millis(pause), "{took}");
+        }
+        assert_eq!(rest(millis(7), millis(5)), millis(5));
+    }
 
     #[test]
     fn a_busy_file_is_one_hint() {
