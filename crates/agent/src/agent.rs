@@ -16,7 +16,7 @@ use auditship_event::{Span, StreamId};
 use auditship_ship::sinks::Transport;
 use auditship_ship::{Batch, Op, Shipper};
 use auditship_tail::{
-    Catalogue, Entry, Follower, Frozen, Input, Ledger, Limits, Lost, Opened, Position, Store, Totals, Watcher,
+    Catalogue, Entry, Follower, Frozen, Gap, Input, Ledger, Limits, Lost, Opened, Position, Store, Watcher,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -67,7 +67,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Starts following `inputs` for every output of `plan`.
+    /// Starts following `inputs` for every output of `plan`; goes on holding the files that the catalogue `before`
+    /// holds, which a reload leaves behind.
     ///
     /// # Errors
     /// An output's door cannot be opened, or the system has no threads left.
@@ -77,8 +78,12 @@ impl Agent {
         store: SharedStore,
         status: Arc<Status>,
         runtime: &Runtime,
+        before: Option<&Catalogue>,
     ) -> anyhow::Result<Agent> {
         let catalogue = Catalogue::new(inputs, lock(&store).state(), Limits::default());
+        if let Some(before) = before {
+            catalogue.adopt(before);
+        }
         catalogue.scan(SystemTime::now());
         let mut agent = Agent {
             status,
@@ -110,9 +115,10 @@ impl Agent {
             outputs::start(runtime.handle(), output, &plan.state_dir.join("dead-letters.ndjson"), None)?;
         let restored = lock(&self.store).state().positions.get(&output.name).cloned();
         let source = Follower::new(self.catalogue.clone(), restored.as_ref())?;
-        let totals = restored.map_or_else(Totals::default, |position| position.totals);
-        let ledger = Ledger::new(&source.positions(), &totals);
+        let restored = restored.unwrap_or_default();
+        let ledger = Ledger::new(&source.positions(), &restored.totals);
         let mut pipeline = Pipeline::new(plan.clone(), output.clone(), ledger);
+        pipeline.newest = restored.last_event;
         if keeps {
             pipeline.kept = Some(Vec::new());
         }
@@ -122,6 +128,8 @@ impl Agent {
             catalogue: self.catalogue.clone(),
             status: self.status.clone(),
             saved: None,
+            newest: restored.last_event,
+            gaps: Vec::new(),
             frozen: Vec::new(),
             kept: Keeper::open(&plan.state_dir.join("failed-closed")),
             in_flight: InFlight::begin(inflight::path(&plan.state_dir, &output.name), &source.positions()),
@@ -204,6 +212,11 @@ impl Agent {
         self.threads.iter().any(|(_, thread)| thread.is_finished())
     }
 
+    /// Its files, which outlive it.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.clone()
+    }
+
     /// What stops it: shared, so that a signal can.
     pub fn stopper(&self) -> Arc<Stop> {
         self.stop.clone()
@@ -244,6 +257,10 @@ struct Follow {
     catalogue: Arc<Catalogue>,
     status: Arc<Status>,
     saved: Option<BTreeMap<StreamId, u64>>,
+    /// The time of the newest event at the last save.
+    newest: Option<i64>,
+    /// Gaps behind which no event was found yet.
+    gaps: Vec<Gap>,
     /// Objects written down and not known to be behind the position yet.
     frozen: Vec<(String, Vec<Span>)>,
     kept: Keeper,
@@ -276,6 +293,31 @@ impl Follow {
         spans
     }
 
+    /// Tells of gaps: at once where the log breaks off, and where it goes on as soon as an event is found there.
+    fn tell_gaps(&mut self, gaps: Vec<Gap>, pipeline: &mut Pipeline) {
+        let time = |micros: i64| jiff::Timestamp::from_microsecond(micros).ok();
+        for gap in gaps {
+            let last_event = tracing::field::display(match self.newest.and_then(time) {
+                Some(time) => time.to_string(),
+                None => "unknown".to_owned(),
+            });
+            error!(output = self.output.name, %gap, last_event, "an unknown amount of the log is missing");
+            self.gaps.push(gap);
+        }
+        self.newest = pipeline.newest;
+        self.gaps.retain(|gap| {
+            let mut later = pipeline.firsts.range(gap.after.stream..).skip_while(|(at, _)| **at == gap.after.stream);
+            let first = match &gap.before {
+                Some(before) => pipeline.firsts.get_key_value(&before.stream),
+                None => later.next(),
+            };
+            let Some(first_event) = first.and_then(|(_, micros)| time(*micros)) else { return true };
+            warn!(output = self.output.name, input = gap.input, %first_event, "the log goes on behind the gap");
+            false
+        });
+        pipeline.firsts.retain(|stream, _| self.catalogue.knows(*stream));
+    }
+
     fn thaw(&mut self, pipeline: &Pipeline, store: &mut Store) {
         let consumer = &self.output.name;
         self.frozen.retain(|(batch_id, spans)| {
@@ -301,9 +343,7 @@ impl World<Follower> for Follow {
         if last == Last::Yes {
             self.in_flight.end();
         }
-        for gap in source.gaps() {
-            error!(output = self.output.name, %gap, "an unknown amount of the log is missing");
-        }
+        self.tell_gaps(source.gaps(), pipeline);
         pipeline.ledger.retain(|stream| self.catalogue.knows(stream));
         let positions = pipeline.ledger.positions();
         let changed = self.saved.as_ref() != Some(&positions);

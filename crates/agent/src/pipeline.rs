@@ -10,7 +10,7 @@
 
 use crate::plan::{OutputPlan, Plan};
 use crate::report::{Account, IndexAmount};
-use auditship_event::{Broken, Event, Index, Line, Part, Record, Span, parts};
+use auditship_event::{Broken, Event, Index, Line, Part, Record, Span, StreamId, parts};
 use auditship_redact::{Looked, Scratch, filter::Decision};
 use auditship_route::{Routed, Verdict};
 use auditship_rule::Facts;
@@ -61,6 +61,10 @@ pub struct Pipeline {
     pub poison: Vec<Span>,
     /// The time of the newest event that was looked at, microseconds since 1970.
     pub newest: Option<i64>,
+    /// The time of the first event of each stream that was looked at: what a gap ends with.
+    pub firsts: BTreeMap<StreamId, i64>,
+    /// The stream of the last event that had a time.
+    current: Option<StreamId>,
     /// Lines to keep on the node, where this consumer is the one that does.
     pub kept: Option<Vec<Kept>>,
 }
@@ -89,6 +93,8 @@ impl Pipeline {
             stored: Vec::new(),
             poison: Vec::new(),
             newest: None,
+            firsts: BTreeMap::new(),
+            current: None,
             kept: None,
         }
     }
@@ -149,7 +155,7 @@ impl Pipeline {
         }
         let looked = catch_unwind(AssertUnwindSafe(|| {
             let looked = self.plan.redactor.look(line.bytes, &mut self.scratch)?;
-            let class = self.decide_event(0, &looked.event);
+            let class = self.decide_event(0, &looked.event, line.span.stream);
             Some((looked, class))
         }));
         let (looked, class) = match looked {
@@ -197,7 +203,7 @@ impl Pipeline {
         let mut class = None;
         for (at, part) in found.iter().enumerate() {
             let one = match part {
-                Part::Event(event) => self.decide_event(at, event),
+                Part::Event(event) => self.decide_event(at, event, span.stream),
                 Part::Broken(broken) => self.decide_broken(at, broken, span),
                 Part::Skipped { reason, .. } => Some(self.ledger.name(ClassKind::Skipped, reason)),
             };
@@ -207,9 +213,13 @@ impl Pipeline {
     }
 
     /// `None` where it is delivered.
-    fn decide_event(&mut self, at: usize, event: &Event<'_>) -> Option<Class> {
+    fn decide_event(&mut self, at: usize, event: &Event<'_>, stream: StreamId) -> Option<Class> {
         if let Some(time) = event.time() {
             self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
+            if self.current != Some(stream) {
+                self.current = Some(stream);
+                self.firsts.entry(stream).or_insert(time);
+            }
         }
         let facts = Facts::new(event);
         if let Some(filter) = &self.output.filter

@@ -202,6 +202,13 @@ impl Catalogue {
         })
     }
 
+    /// Goes on holding what `before` holds, a catalogue that is not scanned any more. To be called before the first
+    /// scan: a state log knows of streams, not of the descriptors of files that no directory has.
+    pub fn adopt(&self, before: &Catalogue) {
+        let held = before.desk().give();
+        self.desk().adopt(held);
+    }
+
     /// Looks at all directories once.
     pub fn scan(&self, now: SystemTime) {
         let consumers = self.shared().consumers.clone();

@@ -101,6 +101,17 @@ impl Desk {
         }
     }
 
+    /// All that is held, for the desk that comes after this one.
+    pub(crate) fn give(&mut self) -> BTreeMap<StreamId, Arc<Held>> {
+        std::mem::take(&mut self.holdings)
+    }
+
+    /// Takes over what the desk before held of the streams that are known.
+    pub(crate) fn adopt(&mut self, mut held: BTreeMap<StreamId, Arc<Held>>) {
+        held.retain(|stream, held| self.roster.known(*stream).is_some() && held.slot.is_open());
+        self.holdings = held;
+    }
+
     /// Looks at everything once.
     pub(crate) fn scan(
         &mut self,

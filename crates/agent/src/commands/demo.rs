@@ -54,7 +54,7 @@ pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let plan = Arc::new(Plan::compile(&config, &located, &key, &super::host_name())?);
 
     let status = Arc::new(Status::default());
-    let agent = Agent::start(&plan, plan::file_inputs(&config), shared, status.clone(), &runtime)?;
+    let agent = Agent::start(&plan, plan::file_inputs(&config), shared, status.clone(), &runtime, None)?;
     let player = Player::start(stage.log_dir(), log.clone())?;
     let played = follow(&agent, &status, &player, plan.outputs.len());
     let lines = player.finish()?;

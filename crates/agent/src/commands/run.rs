@@ -50,7 +50,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         let address = runtime.block_on(admin::listen(address, status.clone(), started))?;
         info!(%address, "admin listener");
     }
-    let (mut config, mut located) = (config, located);
+    let (mut config, mut located, mut before) = (config, located, None);
     loop {
         let plan = Arc::new(compile(&config, &located)?);
         for warning in Plan::warnings(&config, &located) {
@@ -58,11 +58,12 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         let inputs = plan::file_inputs(&config);
         info!(cluster = config.cluster, outputs = plan.outputs.len(), inputs = inputs.len(), "started");
-        let agent = Agent::start(&plan, inputs, store.clone(), status.clone(), &runtime)?;
+        let agent = Agent::start(&plan, inputs, store.clone(), status.clone(), &runtime, before.as_deref())?;
         match signals.wait(&runtime, &agent, args, &config) {
             Next::Stop => return stop(agent, &mut signals, &runtime),
             Next::Reload(next) => {
                 // Cursors stay where they are: what is not acknowledged is read again under the new plan.
+                before = Some(agent.catalogue());
                 let stopper = agent.stopper();
                 stopper.now.store(true, Ordering::Relaxed);
                 agent.stop(&runtime)?;

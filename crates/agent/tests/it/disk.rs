@@ -108,7 +108,7 @@ fn a_full_archive_is_waited_for() {
 }
 
 #[test]
-fn a_full_state_directory_stops_nothing() {
+fn case_32_a_full_state_directory_stops_nothing() {
     let place = Place::new();
     let Some(small) = Small::mount(place.path("state")) else { return };
     configure(&place, "archive");

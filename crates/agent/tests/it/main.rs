@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod backends;
+mod cases;
 mod config;
 mod demo;
 mod disk;

@@ -73,7 +73,15 @@ impl World {
     }
 
     pub(crate) fn start(&mut self) -> Agent {
+        self.start_after(None)
+    }
+
+    /// As after a reload, with what another catalogue holds.
+    pub(crate) fn start_after(&mut self, before: Option<&Catalogue>) -> Agent {
         let catalogue = Catalogue::new(vec![self.input.clone()], &self.state, self.limits);
+        if let Some(before) = before {
+            catalogue.adopt(before);
+        }
         catalogue.scan(self.tick(1));
         let position = self.state.positions.get("consumer");
         let follower = Follower::new(Arc::clone(&catalogue), position).unwrap();

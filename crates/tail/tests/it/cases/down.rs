@@ -195,6 +195,57 @@ fn case_23_files_that_came_and_went_unseen_are_a_gap() {
     assert!(agent.lines.is_empty() && agent.gaps.is_empty() && agent.lost.is_empty());
 }
 
+/// A live file at whose known end the agent stopped gets more, is rotated, and goes: what it got nobody knows, and
+/// that is never silent.
+#[test]
+fn case_23_the_last_known_end_is_a_gap_when_its_file_is_gone() {
+    for (what, after) in [("more", 10), ("nothing yet", 0), ("not even a live file", 0)] {
+        for zipped in [false, true] {
+            let mut world = stopped();
+            world.write(text(10..20));
+            let mut backup = world.rotate();
+            if zipped {
+                backup = compress(&backup);
+            }
+            fs::remove_file(backup).unwrap();
+            match what {
+                "not even a live file" => fs::remove_file(world.live()).unwrap(),
+                _ => world.write(text(20..20 + after)),
+            }
+            let mut agent = world.start();
+            world.settle(&mut agent);
+            assert_eq!(agent.lines, events(20..20 + after), "{what}");
+            assert_eq!((agent.gaps.len(), agent.catalogue.figures().gaps), (1, 1), "{what}");
+            let gap = &agent.gaps[0];
+            assert_eq!(gap.after.offset, text(0..10).len() as u64);
+            assert_eq!(gap.before.as_ref().map(|edge| edge.offset), (after > 0).then_some(0), "{what}");
+            assert!(agent.lost.is_empty() && agent.ledger.totals().adds_up());
+        }
+    }
+}
+
+/// The live file was still empty when the agent stopped: there was no stream of it to remember.
+#[test]
+fn case_23_the_file_after_the_last_known_one_is_a_gap_too() {
+    let mut world = World::new();
+    world.write(text(0..10));
+    let mut agent = world.start();
+    agent.drain();
+    let first = world.rotate();
+    world.settle(&mut agent);
+    world.save(&mut agent);
+    drop(agent);
+    world.write(text(10..20));
+    let second = world.rotate();
+    fs::remove_file(first).unwrap();
+    fs::remove_file(second).unwrap();
+    world.write(text(20..30));
+    let mut agent = world.start();
+    world.settle(&mut agent);
+    assert_eq!(agent.lines, events(20..30));
+    assert_eq!((agent.gaps.len(), agent.catalogue.figures().gaps), (1, 1));
+}
+
 #[test]
 fn case_23_a_burst_between_two_scans_is_a_gap() {
     let mut world = World::new();
@@ -327,4 +378,44 @@ fn case_34_a_position_saved_at_the_end_is_where_it_goes_on() {
     let mut agent = world.start();
     world.settle(&mut agent);
     assert_eq!(difference(&agent.lines, &events(10 + read..5000)), None);
+}
+
+/// A reload makes a catalogue and followers anew, from what is saved. Files that only a descriptor has are not lost.
+#[test]
+fn case_44_a_reload_keeps_what_is_held() {
+    let mut world = stopped();
+    let mut agent = world.start();
+    for number in 1..4 {
+        world.write(text(number * 10..number * 10 + 10));
+        world.scan(&agent);
+        world.rotate();
+        world.scan(&agent);
+    }
+    for number in 1..4 {
+        fs::remove_file(world.path(&format!("audit-2026-11-24T02-0{number}-00.000.log"))).unwrap();
+    }
+    world.write(text(40..50));
+    world.scan(&agent);
+    // Its output is down: it has read a part of it, and nothing of that is settled.
+    let (mut read, mut settled) = (Vec::new(), 0);
+    for _ in 0..3 {
+        let collect = &mut |line: auditship_event::Line<'_>| read.push(line.span);
+        auditship_tail::Source::read(&mut agent.follower, collect).unwrap();
+    }
+    assert_eq!(read.len(), 10);
+    world.save(&mut agent);
+    let before = std::sync::Arc::clone(&agent.catalogue);
+    drop(agent);
+    assert_eq!(before.figures().held_files, 3);
+    for round in 0..2 {
+        let mut agent = world.start_after((round == 0).then_some(&*before));
+        world.settle(&mut agent);
+        assert!(agent.gaps.is_empty() && agent.lost.is_empty(), "{:?} {:?}", agent.gaps, agent.lost);
+        assert_eq!(agent.lines, if round == 0 { events(10..50) } else { Vec::new() });
+        settled += agent.lines.len();
+        world.save(&mut agent);
+        world.scan(&agent);
+        world.save(&mut agent);
+    }
+    assert_eq!(settled, 40);
 }

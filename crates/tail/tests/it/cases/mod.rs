@@ -24,21 +24,21 @@
 //! | 20 | plain file and partial gzip side by side | `follow::case_20_…`, `down::case_20_…` |
 //! | 21 | gzip rewritten under the reader, several members, a flipped bit | `down::case_21_…` (three) |
 //! | 22 | `.N.gz` renumbering, dateext | `down::case_22_…` |
-//! | 23 | a backup is deleted while down | `follow::case_23_…`, `down::case_23_…` (the gaps) |
+//! | 23 | a backup is deleted while down | `follow::case_23_…`, `down::case_23_…` (the gaps); the agent's `cases::case_23_…` |
 //! | 24 | half a line, crash, restart | `down::case_24_…` |
-//! | 25 | a torn line glued to the next event | `down::case_25_…`: it comes whole; the parts are found in `auditship-event` (`parts`) |
+//! | 25 | a torn line glued to the next event | `down::case_25_…`: it comes whole; the agent's `cases::case_25_…`: two records |
 //! | 26 | lines of 1, 10, 100 MB | `resources::case_26_…` |
 //! | 27 | CRLF, NUL, invalid UTF-8, delimiters across buffers | `resources::case_27_…`, `lines::terminators` |
 //! | 28 | killed at every step of a save | `store::power::case_28_…` (unit) |
 //! | 29 | power loss | `store::power::case_29_…` (unit) |
 //! | 30 | the state is corrupt or missing | `down::case_30_…`, `store` (unit) |
 //! | 31 | a read fails | `records::case_31_…` (two), `resources::case_31_…` |
-//! | 32 | the state's disk is full or read-only | `store::power::case_32_…` (unit) |
+//! | 32 | the state's disk is full or read-only | `store::power::case_32_…` (unit); the agent's `disk::case_32_…` (a real one that is full) |
 //! | 33 | a settled file comes back | `down::case_33_…` |
-//! | 34 | stopped during a flush | `down::case_34_…` for the position; the flush is the agent's (`tests/it`) |
+//! | 34 | stopped during a flush | `down::case_34_…` for the position; the agent's `cases::case_34_…` for the flush |
 //! | 35 | two agents, one state directory | `store` (unit) `a_second_agent_is_told_who_is_first` |
 //! | 36 | acknowledgements out of order | `ledger::a_position_never_passes_an_open_line`, `ledger::the_ledger_is_the_model` |
-//! | 44 | reload during an outage | the agent's: a reload keeps catalogue and followers, nothing here changes |
+//! | 44 | reload during an outage | the agent's `cases::case_44_…`; `down::case_44_…` for what is held |
 //! | 46 | held deleted files are capped and visible | `follow::case_46_…`, `resources::case_46_…` |
 //! | 47 | thousands of files, few descriptors | `resources::case_47_…` |
 //! | 48 | idle with many files | `resources::case_48_…` |
