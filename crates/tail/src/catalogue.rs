@@ -79,6 +79,10 @@ pub struct Figures {
     pub rotations: u64,
     /// How often files may have come and gone unseen since the start; see [`crate::source::Gap`].
     pub gaps: u64,
+    /// Times that the names of an input were read since the start.
+    pub listings: u64,
+    /// Times that a file was asked for what it looks like since the start.
+    pub looks: u64,
     /// Files that are held although no directory has them.
     pub held_files: usize,
     /// Their bytes on disk.
@@ -140,7 +144,7 @@ pub(crate) struct View {
 #[derive(Clone)]
 pub(crate) struct GroupView {
     pub(crate) group: Group,
-    pub(crate) streams: Vec<View>,
+    pub(crate) streams: Vec<Arc<View>>,
     /// The backups on disk, and how fast they come.
     pub(crate) stock: Stock,
 }
@@ -148,9 +152,27 @@ pub(crate) struct GroupView {
 /// What one scan found.
 #[derive(Clone, Default)]
 pub(crate) struct Snapshot {
+    /// Grows with every full scan: between two of them live files have grown, no more.
     pub(crate) number: u64,
     pub(crate) taken: Option<SystemTime>,
-    pub(crate) groups: Vec<GroupView>,
+    pub(crate) groups: Vec<Arc<GroupView>>,
+}
+
+/// How much the consumers have told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pulse {
+    /// Grows when one joins or leaves.
+    pub(crate) members: u64,
+    /// Grows when one has got on.
+    pub(crate) reached: u64,
+}
+
+/// How a scan was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scan {
+    /// Only what could have changed was looked at.
+    Glance,
+    Full,
 }
 
 /// How far a consumer is, as the catalogue needs it.
@@ -168,6 +190,7 @@ struct Shared {
     figures: Figures,
     consumers: BTreeMap<u64, Reach>,
     next_consumer: u64,
+    pulse: Pulse,
     /// Grows with everything that a reader may want to know.
     news: u64,
 }
@@ -209,10 +232,18 @@ impl Catalogue {
         self.desk().adopt(held);
     }
 
-    /// Looks at all directories once.
+    /// Looks once at all that may have changed.
     pub fn scan(&self, now: SystemTime) {
+        self.look(now);
+    }
+
+    pub(crate) fn look(&self, now: SystemTime) -> Scan {
+        let pulse = self.shared().pulse;
+        if self.glance(pulse, now) {
+            return Scan::Glance;
+        }
         let consumers = self.shared().consumers.clone();
-        let (groups, figures) = self.desk().scan(&self.inputs, self.limits, &consumers, now);
+        let (groups, figures) = self.desk().scan(&self.inputs, self.limits, &consumers, pulse, now);
         let mut shared = self.shared();
         shared.figures = figures;
         let number = shared.snapshot.number + 1;
@@ -221,6 +252,35 @@ impl Catalogue {
             self.changed.notify_all();
         }
         shared.snapshot = Arc::new(Snapshot { number, taken: Some(now), groups });
+        Scan::Full
+    }
+
+    /// A scan where nothing has changed but the lengths of live files; else `false`.
+    fn glance(&self, pulse: Pulse, now: SystemTime) -> bool {
+        let mut desk = self.desk();
+        let Some(grown) = desk.glance(pulse, now) else { return false };
+        let snapshot = self.snapshot();
+        let regrown = (!grown.is_empty()).then(|| {
+            let mut groups = snapshot.groups.clone();
+            grown.iter().for_each(|grown| desk.regrow(grown, &mut groups, now));
+            Arc::new(Snapshot { number: snapshot.number, taken: Some(now), groups })
+        });
+        let effort = desk.effort();
+        drop(desk);
+        let mut shared = self.shared();
+        shared.figures.scans += 1;
+        shared.figures.looks = effort.looks;
+        if let Some(snapshot) = regrown {
+            shared.snapshot = snapshot;
+            shared.news += 1;
+            self.changed.notify_all();
+        }
+        true
+    }
+
+    /// A file watch says that this file was written to: the next scan looks at it, also where it rests.
+    pub fn doubt(&self, path: PathBuf) {
+        self.desk().doubt(path);
     }
 
     /// The state log's records that changed since the last call. Append them before any position that was asked for
@@ -291,16 +351,21 @@ impl Catalogue {
         let mut shared = self.shared();
         let id = shared.next_consumer;
         shared.next_consumer += 1;
+        shared.pulse.members += 1;
         shared.consumers.insert(id, reach);
         id
     }
 
     pub(crate) fn leave(&self, id: u64) {
-        self.shared().consumers.remove(&id);
+        let mut shared = self.shared();
+        shared.consumers.remove(&id);
+        shared.pulse.members += 1;
     }
 
     pub(crate) fn reached(&self, id: u64, update: impl FnOnce(&mut Reach)) {
-        if let Some(reach) = self.shared().consumers.get_mut(&id) {
+        let mut shared = self.shared();
+        shared.pulse.reached += 1;
+        if let Some(reach) = shared.consumers.get_mut(&id) {
             update(reach);
         }
     }
@@ -345,7 +410,7 @@ impl Catalogue {
 /// The time until the writer deletes a backup that `reach` has not settled.
 fn horizon(snapshot: &Snapshot, reach: &Reach, now: SystemTime) -> Option<Duration> {
     let group = |group: &GroupView| {
-        let settled = |view: &View| {
+        let settled = |view: &Arc<View>| {
             let committed = reach.committed.get(&view.id).is_some_and(|at| *at >= view.length);
             let plain = view.file.as_ref().is_some_and(|held| held.encoding == Encoding::Plain);
             committed && (plain || reach.done.contains(&view.id))
@@ -353,12 +418,12 @@ fn horizon(snapshot: &Snapshot, reach: &Reach, now: SystemTime) -> Option<Durati
         let backups = group.streams.iter().filter(|view| !view.live && !settled(view));
         group.stock.horizon(backups.filter_map(|view| view.rank).next(), now)
     };
-    snapshot.groups.iter().filter_map(group).min()
+    snapshot.groups.iter().filter_map(|view| group(view)).min()
 }
 
 /// Whether a reader that waits should look again.
-fn differs(old: &[GroupView], new: &[GroupView]) -> bool {
-    let key = |view: &View| {
+fn differs(old: &[Arc<GroupView>], new: &[Arc<GroupView>]) -> bool {
+    let key = |view: &Arc<View>| {
         let stat = view.file.as_ref().map(|held| held.stat);
         (view.id, stat, view.live, view.gone, view.length)
     };

@@ -4,22 +4,18 @@
 //! let go and forgotten. [`crate::catalogue`] calls its steps in order; nothing here knows a consumer's thread.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use auditship_event::StreamId;
 
-use crate::catalogue::{Figures, GroupView, Input, InputFigures, Limits, Reach, View};
+use crate::catalogue::{Figures, GroupView, Input, InputFigures, Limits, Pulse, Reach, View};
 use crate::files::{self, Encoding, Held, Stat};
+use crate::follow::SETTLED;
 use crate::horizon::{Pace, Stock};
-use crate::names;
+use crate::looks::{Effort, Grown, Holdings, Looks, Sight};
 use crate::roster::{Complete, Contents, Group, Roster, Seen};
-use crate::watch::{Listing, candidates, listing};
-
-/// How often the directories are read again when their names change under a look.
-const LOOKS: usize = 3;
 
 /// Scans in a row without a file after which a stream is gone: a rename may fall between two looks.
 const GONE_AFTER: u32 = 2;
@@ -28,49 +24,51 @@ const GONE_AFTER: u32 = 2;
 /// backup, a directory that was away) and must not be read again.
 const TOMBSTONES: usize = 64;
 
-/// A clock that is set forward does not make a file old: between two scans it gets older by this at most.
-const LONGEST_STEP: Duration = Duration::from_secs(10);
-
-/// A file as it was at the last look.
-struct Look {
-    held: Arc<Held>,
-    head: Arc<[u8]>,
-    /// For how long it has looked like this.
-    quiet: Duration,
-    /// Set when it was opened in this look.
-    fresh: bool,
-    /// What it was found to be.
-    stream: Option<StreamId>,
+/// What may have to be done though no file changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Something at every scan: only a full one will do.
+    Always,
+    /// Something when a consumer has got on.
+    WithReach,
+    /// Nothing.
+    Never,
 }
-
-/// The files of each input, with their live files' paths.
-type Candidates = Vec<Vec<(PathBuf, PathBuf)>>;
 
 /// What only the scan touches.
 pub(crate) struct Desk {
     pub(crate) roster: Roster,
-    looks: HashMap<PathBuf, Look>,
-    holdings: BTreeMap<StreamId, Arc<Held>>,
+    looks: Looks,
+    holdings: Holdings,
     /// Why the unread rest of a stream that lost its file is lost, where it was not just deleted.
     reasons: BTreeMap<StreamId, &'static str>,
     paces: BTreeMap<Group, Pace>,
     /// Pairs of files that were compared, by how they looked.
     compared: HashMap<(Stat, Stat), bool>,
-    problems: BTreeMap<PathBuf, String>,
-    /// When the last scan was.
-    scanned: Option<SystemTime>,
-    /// The names at the last scan, and what they mean.
-    listed: (Vec<Listing>, Arc<Candidates>),
+    due: Due,
+    /// What the consumers had told at the last full scan.
+    pulse: Pulse,
 }
 
 /// The files behind one scan.
 struct Files<'a> {
+    seen: &'a [Seen],
     helds: &'a [Arc<Held>],
-    holdings: &'a BTreeMap<StreamId, Arc<Held>>,
+    holdings: &'a Holdings,
     compared: &'a mut HashMap<(Stat, Stat), bool>,
 }
 
 impl Contents for Files<'_> {
+    fn head(&mut self, file: usize) -> Option<Arc<[u8]>> {
+        let held = &self.helds[file];
+        let open = held.slot.is_open();
+        let head = held.head();
+        if !open {
+            held.slot.park();
+        }
+        head.ok().filter(|head| self.seen[file].head.is_cut_of(head)).map(Arc::from)
+    }
+
     fn same(&mut self, one: usize, other: usize) -> bool {
         let (one, other): (&Held, &Held) = (&self.helds[one], &self.helds[other]);
         let known = self.compared.entry((one.stat, other.stat));
@@ -90,14 +88,64 @@ impl Desk {
     pub(crate) fn new(roster: Roster) -> Desk {
         Desk {
             roster,
-            looks: HashMap::new(),
-            holdings: BTreeMap::new(),
+            looks: Looks::default(),
+            holdings: Holdings::new(),
             reasons: BTreeMap::new(),
             paces: BTreeMap::new(),
             compared: HashMap::new(),
-            problems: BTreeMap::new(),
-            scanned: None,
-            listed: Default::default(),
+            due: Due::Always,
+            pulse: Pulse::default(),
+        }
+    }
+
+    /// Looks at what may have changed; gives the live files that have grown. `None`: there is more to be done.
+    pub(crate) fn glance(&mut self, pulse: Pulse, now: SystemTime) -> Option<Vec<Grown>> {
+        let due = match self.due {
+            Due::Always => true,
+            Due::WithReach => pulse != self.pulse,
+            Due::Never => pulse.members != self.pulse.members,
+        };
+        if due {
+            return None;
+        }
+        let grown = self.looks.glance(now)?;
+        if !grown.iter().all(|grown| self.is_read_from(grown)) {
+            return None;
+        }
+        for grown in &grown {
+            let length = grown.held.stat.size;
+            self.looks.take(grown);
+            self.holdings.insert(grown.stream, Arc::clone(&grown.held));
+            self.roster.grew(grown.stream, length);
+            if let Some(known) = self.roster.known(grown.stream)
+                && let Some(pace) = self.paces.get_mut(&known.group)
+            {
+                pace.grew(now, grown.stream, length);
+            }
+        }
+        self.roster.glanced();
+        Some(grown)
+    }
+
+    /// Whether a file that has grown is what its stream is read from, and the last one of its group.
+    fn is_read_from(&self, grown: &Grown) -> bool {
+        let held = self.holdings.get(&grown.stream);
+        let known = self.roster.known(grown.stream);
+        held.is_some_and(|held| Arc::ptr_eq(&held.slot, &grown.held.slot))
+            && known.is_some_and(|known| self.roster.last(&known.group) == Some(grown.stream))
+    }
+
+    /// Brings the last scan's view of a stream that has grown up to date.
+    pub(crate) fn regrow(&self, grown: &Grown, groups: &mut [Arc<GroupView>], now: SystemTime) {
+        let Some(known) = self.roster.known(grown.stream) else { return };
+        let Ok(at) = groups.binary_search_by(|view| view.group.cmp(&known.group)) else { return };
+        let group = Arc::make_mut(&mut groups[at]);
+        group.stock.live = grown.held.stat.size;
+        group.stock.rate = self.paces.get(&known.group).and_then(|pace| pace.rate(now));
+        if let Some(view) = group.streams.iter_mut().rfind(|view| view.id == grown.stream) {
+            let view = Arc::make_mut(view);
+            view.file = Some(Arc::clone(&grown.held));
+            (view.length, view.quiet) = (known.record.length, Duration::ZERO);
         }
     }
 
@@ -118,10 +166,13 @@ impl Desk {
         inputs: &[Input],
         limits: Limits,
         consumers: &BTreeMap<u64, Reach>,
+        pulse: Pulse,
         now: SystemTime,
-    ) -> (Vec<GroupView>, Figures) {
-        let (seen, helds, complete) = self.look(inputs, limits.descriptors, now);
-        let mut contents = Files { helds: &helds, holdings: &self.holdings, compared: &mut self.compared };
+    ) -> (Vec<Arc<GroupView>>, Figures) {
+        let sight = self.looks.look(inputs, &self.holdings, &self.roster, limits.descriptors, now);
+        let Sight { seen, helds, complete } = sight;
+        let (holdings, compared) = (&self.holdings, &mut self.compared);
+        let mut contents = Files { seen: &seen, helds: &helds, holdings, compared };
         let found = self.roster.scan(&seen, complete, &mut contents);
         if !self.compared.is_empty() {
             let there: HashSet<Stat> = helds.iter().map(|held| held.stat).collect();
@@ -130,11 +181,13 @@ impl Desk {
         self.measure(consumers);
         self.hold(&seen, &helds, &found, consumers);
         self.release(limits);
-        self.pin(limits.descriptors, consumers);
+        let pinned = self.pin(limits.descriptors, consumers);
         self.retire(consumers);
         self.pace(&seen, &found, now);
         let groups = self.view(&seen, &found, limits, now);
-        self.scanned = Some(now);
+        self.rest(consumers);
+        let idle = complete == Complete::Yes && pinned;
+        (self.due, self.pulse) = (if idle { self.due(consumers) } else { Due::Always }, pulse);
         let figures = self.figures(inputs, &groups, now);
         (groups, figures)
     }
@@ -149,142 +202,72 @@ impl Desk {
             self.roster.cut(stream);
         }
         // The next scan is to ask again what it is.
-        for look in self.looks.values_mut().filter(|look| look.stream == Some(stream)) {
-            look.stream = None;
-        }
+        self.looks.disown(stream);
+        self.due = Due::Always;
+    }
+
+    /// A file watch says that this file was written to.
+    pub(crate) fn doubt(&mut self, path: PathBuf) {
+        self.looks.doubt(path);
+    }
+
+    /// What looking has cost since the start.
+    pub(crate) fn effort(&self) -> Effort {
+        self.looks.effort
     }
 
     /// The paths that could not be read at the last scan, and why.
     pub(crate) fn problems(&self) -> &BTreeMap<PathBuf, String> {
-        &self.problems
+        self.looks.problems()
     }
 
     /// Where the files are.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
-        self.looks.keys().filter_map(|path| path.parent().map(Path::to_owned)).collect()
+        self.looks.directories()
     }
 
-    /// Looks at every file of every input. A rotation in the middle of it would show the new live file without the
-    /// backup before it, so it is done again when the names have changed.
-    fn look(
-        &mut self,
-        inputs: &[Input],
-        descriptors: usize,
-        now: SystemTime,
-    ) -> (Vec<Seen>, Vec<Arc<Held>>, Complete) {
-        let mut problems = BTreeMap::new();
-        let list = |problems: &mut _| -> Vec<Listing> {
-            inputs.iter().map(|input| listing(&input.path, problems)).collect()
-        };
-        let mut listed = list(&mut problems);
-        for _ in 0..LOOKS {
-            let files = self.candidates(inputs, &listed);
-            let looked = self.look_through(&files, &mut problems, descriptors, now);
-            let again = list(&mut problems);
-            if again == listed {
-                return self.note(looked, problems, Complete::Yes);
-            }
-            listed = again;
+    /// Lets the backups rest that are known and that everyone has read. The last of each group may still be written to.
+    fn rest(&mut self, consumers: &BTreeMap<u64, Reach>) {
+        let Desk { looks, roster, .. } = self;
+        let last: HashSet<StreamId> = roster.groups().filter_map(|(group, _)| roster.last(group)).collect();
+        looks.rest(|look| {
+            let stream = look.stream.filter(|stream| !last.contains(stream));
+            stream.is_some_and(|stream| all_read(consumers, stream, &look.held))
+        });
+    }
+
+    /// What may have to be done at the next scan though no file changes.
+    fn due(&self, consumers: &BTreeMap<u64, Reach>) -> Due {
+        // What is held without a name may grow, and must go when the disk is full.
+        if self.unlinked().next().is_some() {
+            return Due::Always;
         }
-        let files = self.candidates(inputs, &listed);
-        let (seen, helds) = self.look_through(&files, &mut problems, descriptors, now);
-        // What is live now may have predecessors that the names do not show yet: they come first.
-        let backups = seen.into_iter().zip(helds).filter(|(seen, _)| seen.stamp.is_some());
-        self.note(backups.unzip(), problems, Complete::No)
-    }
-
-    /// What names mean has not to be found out again while they stay the same.
-    fn candidates(&mut self, inputs: &[Input], listed: &[Listing]) -> Arc<Candidates> {
-        if self.listed.0 != listed {
-            let files = inputs.iter().zip(listed).map(|(input, listing)| candidates(&input.path, listing));
-            self.listed = (listed.to_vec(), Arc::new(files.collect()));
-        }
-        Arc::clone(&self.listed.1)
-    }
-
-    fn look_through(
-        &mut self,
-        files: &[Vec<(PathBuf, PathBuf)>],
-        problems: &mut BTreeMap<PathBuf, String>,
-        descriptors: usize,
-        now: SystemTime,
-    ) -> (Vec<Seen>, Vec<Arc<Held>>) {
-        let (mut seen, mut helds) = (Vec::new(), Vec::new());
-        let mut open = 0;
-        let mut looks = HashMap::new();
-        // Hard links, symbolic links, overlapping inputs: one file is read once.
-        let mut places = BTreeSet::new();
-        for (input, files) in files.iter().enumerate() {
-            for (path, live) in files {
-                if looks.contains_key(path) {
-                    continue;
-                }
-                let look = match self.look_at(path, now) {
-                    Ok(look) => look,
-                    // Renamed or removed since the directory was read; the next scan knows more.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => {
-                        problems.insert(path.clone(), error.to_string());
-                        continue;
-                    }
+        let mut due = Due::Never;
+        for (group, order) in self.roster.groups() {
+            let last = self.roster.last(group);
+            for stream in order {
+                let Some(known) = self.roster.known(*stream) else { continue };
+                let file = self.holdings.get(stream);
+                let unread = file.filter(|held| !all_read(consumers, *stream, held));
+                // How long it was left alone decides about a compressed file that ends too soon.
+                let young = |held: &&Arc<Held>| {
+                    let look = self.looks.get(&held.path);
+                    held.encoding != Encoding::Plain && look.is_none_or(|look| look.quiet < SETTLED)
                 };
-                let stat = look.held.stat;
-                // Which of them are to stay open is known once all are seen.
-                open += usize::from(look.held.slot.is_open());
-                if open > descriptors && look.fresh {
-                    look.held.slot.park();
+                // A stream without a file is counted, then forgotten as consumers settle it.
+                let counted = (1..GONE_AFTER).contains(&known.missing);
+                if counted || unread.is_some_and(|held| young(&held)) {
+                    return Due::Always;
                 }
-                if places.insert((stat.device, stat.inode)) {
-                    seen.push(seen_of(input, path, live.clone(), &look));
-                    helds.push(Arc::clone(&look.held));
+                let forgotten = known.missing > 0 && known.record.inode != 0;
+                // A live file is held anyway, and how long it is, its size tells.
+                let live = |held: &Arc<Held>| last == Some(*stream) && held.encoding == Encoding::Plain;
+                if forgotten || unread.is_some_and(|held| !live(held)) {
+                    due = Due::WithReach;
                 }
-                looks.insert(path.clone(), look);
             }
         }
-        self.looks = looks;
-        (seen, helds)
-    }
-
-    fn note(
-        &mut self,
-        (seen, helds): (Vec<Seen>, Vec<Arc<Held>>),
-        problems: BTreeMap<PathBuf, String>,
-        complete: Complete,
-    ) -> (Vec<Seen>, Vec<Arc<Held>>, Complete) {
-        for (path, problem) in &problems {
-            if !self.problems.contains_key(path) {
-                tracing::warn!(path = %path.display(), error = %problem, "cannot read a log file or directory");
-            }
-        }
-        let complete = if problems.is_empty() { complete } else { Complete::No };
-        self.problems = problems;
-        (seen, helds, complete)
-    }
-
-    fn look_at(&mut self, path: &Path, now: SystemTime) -> io::Result<Look> {
-        let old = self.looks.remove(path);
-        let stat = files::stat(path)?;
-        if let Some(old) = old.as_ref().filter(|old| stat == old.held.stat) {
-            let (held, head) = (Arc::clone(&old.held), Arc::clone(&old.head));
-            let step = self.scanned.and_then(|last| now.duration_since(last).ok()).unwrap_or_default();
-            let quiet = old.quiet + step.min(LONGEST_STEP);
-            return Ok(Look { held, head, quiet, fresh: false, stream: old.stream });
-        }
-        let mut fresh = Held::open(path)?;
-        // One descriptor a file, however long it lives and whatever it is called. While one is open its inode number
-        // stands for the same file.
-        let key = (fresh.stat.device, fresh.stat.inode);
-        let mut known = old.iter().map(|old| &old.held).chain(self.holdings.values());
-        let same = known.find(|held| (held.stat.device, held.stat.inode) == key && held.slot.is_open());
-        if let Some(same) = same {
-            fresh.slot = Arc::clone(&same.slot);
-            fresh.slot.moved(path);
-        }
-        let head = fresh.head()?.into();
-        // How long it was left alone before it was first seen, only its time can tell.
-        let before = now.duration_since(fresh.stat.modified).unwrap_or_default();
-        let quiet = if old.is_none() { before } else { Duration::ZERO };
-        Ok(Look { held: Arc::new(fresh), head, quiet, fresh: true, stream: None })
+        due
     }
 
     /// A compressed stream's length is known when it was read to its end.
@@ -321,9 +304,7 @@ impl Desk {
             let Some(stream) = *stream else { continue };
             let visible = &helds[index];
             self.reasons.remove(&stream);
-            if let Some(look) = self.looks.get_mut(&seen[index].path) {
-                look.stream = Some(stream);
-            }
+            self.looks.found(&seen[index].path, stream);
             let keep = self.holdings.get(&stream).is_some_and(|held| {
                 // A plain file is cheaper to read than its copy in gzip, as long as someone reads it.
                 key(&held.stat) != key(&visible.stat)
@@ -390,23 +371,29 @@ impl Desk {
         }
     }
 
-    /// Keeps open what must be, oldest first: what somebody has not read, and the files that are written to.
-    fn pin(&mut self, limit: usize, consumers: &BTreeMap<u64, Reach>) {
+    /// Keeps open what must be, oldest first: what somebody has not read, and the files that are written to. Gives
+    /// whether all could be opened.
+    fn pin(&mut self, limit: usize, consumers: &BTreeMap<u64, Reach>) -> bool {
         let unlinked: BTreeSet<StreamId> = self.unlinked().map(|(stream, _)| stream).collect();
         let mut room = limit.saturating_sub(unlinked.len());
         let last: BTreeSet<StreamId> =
             self.roster.groups().filter_map(|(_, order)| order.last().copied()).collect();
         let order = || self.roster.groups().flat_map(|(_, order)| order);
         let others = order().filter(|stream| !last.contains(stream));
-        let mut kept = HashSet::new();
+        let (mut kept, mut pinned) = (HashSet::new(), true);
         for stream in last.iter().chain(others).filter(|stream| !unlinked.contains(stream)) {
             let Some(held) = self.holdings.get(stream) else { continue };
             let wanted = last.contains(stream) || !all_read(consumers, *stream, held);
-            // Where it cannot be opened it is not protected, and the next scan tries again.
-            if wanted && room > 0 && held.slot.pin().is_ok() {
-                room -= 1;
-                kept.insert((held.stat.device, held.stat.inode));
+            if !wanted || room == 0 {
+                continue;
             }
+            // Where it cannot be opened it is not protected, and the next scan tries again.
+            if held.slot.pin().is_err() {
+                pinned = false;
+                continue;
+            }
+            room -= 1;
+            kept.insert((held.stat.device, held.stat.inode));
         }
         let held =
             self.holdings.iter().filter(|(stream, _)| !unlinked.contains(stream)).map(|(_, held)| held);
@@ -415,6 +402,7 @@ impl Desk {
                 held.slot.park();
             }
         }
+        pinned
     }
 
     /// Measures how fast each group is written.
@@ -457,11 +445,11 @@ impl Desk {
         }
     }
 
-    fn figures(&self, inputs: &[Input], groups: &[GroupView], now: SystemTime) -> Figures {
+    fn figures(&self, inputs: &[Input], groups: &[Arc<GroupView>], now: SystemTime) -> Figures {
         let counts = self.roster.counts();
         let unlinked: Vec<u64> = self.unlinked().map(|(_, held)| held.stat.size).collect();
         let open = self.looks.values().filter(|look| look.held.slot.is_open()).count();
-        let figures = |group: &GroupView| InputFigures {
+        let figures = |group: &Arc<GroupView>| InputFigures {
             input: inputs[group.group.input].name.clone(),
             live: group.group.live.clone(),
             backups: group.stock.backups,
@@ -474,6 +462,8 @@ impl Desk {
             scans: counts.scans,
             rotations: counts.rotations,
             gaps: counts.gaps,
+            listings: self.looks.effort.listings,
+            looks: self.looks.effort.looks,
             held_files: unlinked.len(),
             held_bytes: unlinked.iter().sum(),
             descriptors: open + unlinked.len(),
@@ -515,7 +505,7 @@ impl Desk {
         found: &[Option<StreamId>],
         limits: Limits,
         now: SystemTime,
-    ) -> Vec<GroupView> {
+    ) -> Vec<Arc<GroupView>> {
         let at: HashMap<StreamId, usize> =
             found.iter().enumerate().filter_map(|(index, stream)| Some(((*stream)?, index))).collect();
         let mut files: HashMap<&Group, Vec<&Seen>> = HashMap::new();
@@ -530,7 +520,7 @@ impl Desk {
             let looked = file.as_ref().and_then(|held| self.looks.get(&held.path));
             let mine = *rank;
             *rank += usize::from(place.is_some_and(|seen| seen.stamp.is_some()));
-            Some(View {
+            Some(Arc::new(View {
                 id: *stream,
                 live: place.is_some_and(|seen| seen.stamp.is_none()),
                 gone: file.is_none() && (reason == Some("released") || known.missing >= GONE_AFTER),
@@ -543,18 +533,18 @@ impl Desk {
                 quiet: looked.map(|look| look.quiet).unwrap_or_default(),
                 path: PathBuf::from(&known.record.file),
                 file,
-            })
+            }))
         };
         let groups = self.roster.groups();
         groups
             .map(|(group, order)| {
                 let mut rank = 0;
                 let files = files.get(group).map_or(&[][..], |files| files);
-                GroupView {
+                Arc::new(GroupView {
                     group: group.clone(),
                     streams: order.iter().filter_map(|stream| view(stream, &mut rank)).collect(),
                     stock: self.stock(group, files, limits, now),
-                }
+                })
             })
             .collect()
     }
@@ -571,20 +561,4 @@ fn all_read(consumers: &BTreeMap<u64, Reach>, stream: StreamId, held: &Held) -> 
         Encoding::Gzip | Encoding::Zstd => reach.done.contains(&stream),
     };
     !consumers.is_empty() && consumers.values().all(read)
-}
-
-fn seen_of(input: usize, path: &Path, live: PathBuf, look: &Look) -> Seen {
-    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-    let plain = look.held.encoding == Encoding::Plain && !names::uncompressed(&name).1;
-    Seen {
-        group: Group { input, live },
-        path: path.to_owned(),
-        stamp: names::backup(&name).map(|backup| backup.stamp),
-        device: look.held.stat.device,
-        inode: look.held.stat.inode,
-        length: plain.then_some(look.held.stat.size),
-        modified: look.held.stat.modified,
-        head: Arc::clone(&look.head),
-        known: look.stream,
-    }
 }

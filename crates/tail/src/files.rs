@@ -143,17 +143,22 @@ pub(crate) struct Stat {
     pub(crate) inode: u64,
     pub(crate) size: u64,
     pub(crate) modified: SystemTime,
+    /// Of its content or of what the file system knows of it; nobody can set it back.
+    pub(crate) changed: SystemTime,
 }
 
 impl Stat {
     fn of(meta: &std::fs::Metadata) -> Stat {
-        let seconds = Duration::from_secs(meta.mtime().max(0).unsigned_abs());
-        let nanos = Duration::from_nanos(meta.mtime_nsec().max(0).unsigned_abs());
+        let time = |seconds: i64, nanos: i64| {
+            let seconds = Duration::from_secs(seconds.max(0).unsigned_abs());
+            UNIX_EPOCH + seconds + Duration::from_nanos(nanos.max(0).unsigned_abs())
+        };
         Stat {
             device: meta.dev(),
             inode: meta.ino(),
             size: meta.size(),
-            modified: UNIX_EPOCH + seconds + nanos,
+            modified: time(meta.mtime(), meta.mtime_nsec()),
+            changed: time(meta.ctime(), meta.ctime_nsec()),
         }
     }
 }

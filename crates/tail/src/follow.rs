@@ -30,7 +30,7 @@ use crate::roster::Group;
 use crate::source::{Edge, Error, Gap, Lost, Progress, Source};
 
 /// How long a compressed file that does not decode to its end must not have changed before its rest is given up.
-const SETTLED: Duration = Duration::from_secs(60);
+pub(crate) const SETTLED: Duration = Duration::from_secs(60);
 
 /// A cursor of all the streams that the catalogue knows.
 pub struct Follower {
@@ -86,8 +86,8 @@ struct Lane {
     open: Option<Open>,
     /// The stream that an open run of records goes on in.
     next: Option<StreamId>,
-    /// In the snapshot of this number, so many streams have nothing more.
-    passed: (u64, usize),
+    /// In the snapshot, so many streams have nothing more.
+    passed: usize,
 }
 
 struct Open {
@@ -98,7 +98,7 @@ struct Open {
 
 /// What a lane can do.
 enum Pick {
-    Open(View),
+    Open(Arc<View>),
     /// The open run of records has no next stream.
     Abandon,
     Wait,
@@ -169,7 +169,7 @@ impl Follower {
     pub fn committed(&mut self, positions: &BTreeMap<StreamId, u64>) -> BTreeMap<StreamId, Hash> {
         self.catalogue.reached(self.id, |reach| reach.committed.clone_from(positions));
         let views = self.snapshot.groups.iter().flat_map(|group| &group.streams);
-        let views: BTreeMap<StreamId, &View> = views.map(|view| (view.id, view)).collect();
+        let views: BTreeMap<StreamId, &View> = views.map(|view| (view.id, &**view)).collect();
         self.given.retain(|stream, _| positions.contains_key(stream));
         for (stream, at) in positions {
             if let Some(anchors) = self.anchors.get_mut(stream) {
@@ -206,7 +206,7 @@ impl Follower {
         // Not its own snapshot: that is old when its output hangs.
         let snapshot = self.catalogue.snapshot();
         let views = snapshot.groups.iter().flat_map(|group| &group.streams);
-        let unread = |view: &View| {
+        let unread = |view: &Arc<View>| {
             let mark = self.marks.get(&view.id).copied().unwrap_or_default();
             if mark.done { 0 } else { view.length.saturating_sub(mark.at) }
         };
@@ -223,7 +223,7 @@ impl Follower {
     pub fn figures(&self, now: SystemTime) -> Figures {
         let snapshot = self.catalogue.snapshot();
         let views = snapshot.groups.iter().flat_map(|group| &group.streams);
-        let unread = |view: &&View| {
+        let unread = |view: &&Arc<View>| {
             let mark = self.marks.get(&view.id).copied().unwrap_or_default();
             view.file.as_ref().is_some_and(|held| match held.encoding {
                 Encoding::Plain => mark.at < view.length,
@@ -231,7 +231,7 @@ impl Follower {
             })
         };
         let age = |view: &View| now.duration_since(view.file.as_ref()?.stat.modified).ok();
-        let unread: Vec<&View> = views.filter(unread).collect();
+        let unread: Vec<&Arc<View>> = views.filter(unread).collect();
         let lanes = self.lanes.values();
         Figures {
             lag_bytes: self.lag_bytes(),
@@ -251,10 +251,14 @@ impl Follower {
     fn refresh(&mut self) {
         self.news = self.catalogue.news();
         let snapshot = self.catalogue.snapshot();
-        if snapshot.number == self.snapshot.number {
+        if Arc::ptr_eq(&snapshot, &self.snapshot) {
             return;
         }
-        self.snapshot = snapshot;
+        let before = std::mem::replace(&mut self.snapshot, snapshot);
+        self.lanes.values_mut().for_each(|lane| lane.passed = 0);
+        if before.number == self.snapshot.number {
+            return;
+        }
         let snapshot = Arc::clone(&self.snapshot);
         for group in &snapshot.groups {
             let lane = self.lanes.get(&group.group);
@@ -360,24 +364,21 @@ impl Follower {
         if lane.splitter.unfinished() {
             let next = view.streams.iter().find(|view| Some(view.id) == lane.next);
             return match next {
-                Some(next) if next.file.is_some() => Pick::Open(next.clone()),
+                Some(next) if next.file.is_some() => Pick::Open(Arc::clone(next)),
                 Some(next) if !next.gone => Pick::Wait,
                 _ => Pick::Abandon,
             };
         }
-        if lane.passed.0 != self.snapshot.number {
-            lane.passed = (self.snapshot.number, 0);
-        }
-        while let Some(stream) = view.streams.get(lane.passed.1) {
+        while let Some(stream) = view.streams.get(lane.passed) {
             let mark = self.marks.get(&stream.id).copied().unwrap_or_default();
             match &stream.file {
                 Some(held) if mark.done && !grew(held, mark) => {}
-                Some(_) => return Pick::Open(stream.clone()),
+                Some(_) => return Pick::Open(Arc::clone(stream)),
                 None if mark.done || stream.gone => {}
                 // Between two names: the next scan finds it, or finds it gone.
                 None => return Pick::Wait,
             }
-            lane.passed.1 += 1;
+            lane.passed += 1;
         }
         Pick::Wait
     }
@@ -468,7 +469,7 @@ impl Follower {
             format,
             open: None,
             next: None,
-            passed: (0, 0),
+            passed: 0,
         });
         let Some(open) = &mut lane.open else {
             return match self.pick(view) {

@@ -49,6 +49,17 @@ impl Pace {
             now_there.insert(stream, length);
         }
         self.lengths = now_there;
+        self.sample(now);
+    }
+
+    /// A plain file has grown, and nothing else has changed.
+    pub(crate) fn grew(&mut self, now: SystemTime, stream: StreamId, length: u64) {
+        let before = self.lengths.insert(stream, length).unwrap_or(length);
+        self.written += length.saturating_sub(before);
+        self.sample(now);
+    }
+
+    fn sample(&mut self, now: SystemTime) {
         let last = self.samples.back().map(|(time, _)| *time);
         // A clock that was set makes what was measured before worthless.
         let stepped = last.is_some_and(|last| now < last || now > last + WINDOW);

@@ -4,8 +4,9 @@
 //! ([`Follower`] for live files, [`Once`] for given ones, one interface: [`Source`]), which lines are open
 //! ([`Ledger`]) and what is saved of that ([`Store`]). It knows nothing of what a line means.
 //!
-//! Modules in reading order: `lines` (with `cri`), `ledger`, `checkpoint`, `names`, `roster`, `horizon`, `source`,
-//! `catalogue` (with `desk`), `follow` (with `anchors`), `once`; the doors to the world are `files`, `watch`, `store`.
+//! Modules in reading order: `lines` (with `cri`), `ledger`, `checkpoint`, `names`, `roster` (with `head`), `horizon`,
+//! `source`, `catalogue` (with `desk` and `looks`), `follow` (with `anchors`), `once`; the doors to the world are `files`,
+//! `watch`, `store`.
 //!
 //! ```
 //! use auditship_event::{Span, StreamId};
@@ -25,7 +26,9 @@ mod anchors;
 mod cri;
 mod desk;
 mod files;
+mod head;
 mod horizon;
+mod looks;
 mod names;
 mod roster;
 

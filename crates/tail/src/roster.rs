@@ -17,6 +17,7 @@ use auditship_event::StreamId;
 
 use crate::checkpoint::{Entry, Hash, State, StreamRecord};
 use crate::files::HEAD;
+use crate::head::{ENOUGH, Head};
 use crate::names::{self, Stamp};
 
 /// A live file's path (which may not exist), with the number of its input.
@@ -38,8 +39,7 @@ pub(crate) struct Seen {
     /// The length of its content, where it is known without decoding.
     pub(crate) length: Option<u64>,
     pub(crate) modified: SystemTime,
-    /// The first bytes of its content behind a hole, at most [`HEAD`].
-    pub(crate) head: Arc<[u8]>,
+    pub(crate) head: Head,
     /// The stream that it was at the last scan, when nothing of it has changed since.
     pub(crate) known: Option<StreamId>,
 }
@@ -63,9 +63,6 @@ pub(crate) struct Known {
 /// The length in a record is brought up to date when it has grown by this much; it is only needed to know how much
 /// was lost.
 const LENGTH_STEP: u64 = 1 << 20;
-
-/// So much of a head is no other file's by chance.
-const ENOUGH: u32 = 256;
 
 /// The streams of all inputs.
 #[derive(Default)]
@@ -121,6 +118,11 @@ impl Roster {
         self.order.iter().map(|(group, order)| (group, &order[..]))
     }
 
+    /// The newest stream of a group.
+    pub(crate) fn last(&self, group: &Group) -> Option<StreamId> {
+        self.order.get(group)?.last().copied()
+    }
+
     pub(crate) fn known(&self, stream: StreamId) -> Option<&Known> {
         self.streams.get(&stream)
     }
@@ -137,6 +139,27 @@ impl Roster {
 
     pub(crate) fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Whether a file that has not changed is still this stream.
+    pub(crate) fn stands(&self, stream: StreamId, device: u64, inode: u64) -> bool {
+        self.streams.contains_key(&stream) && !self.banned.contains(&(stream, device, inode))
+    }
+
+    /// A look at which nothing was new.
+    pub(crate) fn glanced(&mut self) {
+        self.counts.scans += 1;
+    }
+
+    /// The plain file of a stream has grown, and nothing else has changed.
+    pub(crate) fn grew(&mut self, stream: StreamId, length: u64) {
+        if let Some(known) = self.streams.get_mut(&stream) {
+            known.record.length = known.record.length.max(length);
+            if known.record.length >= known.saved_length + LENGTH_STEP {
+                known.saved_length = known.record.length;
+                self.changes.push(Entry::Stream(known.record.clone()));
+            }
+        }
     }
 
     /// Says how long a stream is, where only decoding could tell.
@@ -173,8 +196,7 @@ impl Roster {
         let mut found = vec![None; seen.len()];
         let mut taken = BTreeMap::new();
         for (index, file) in seen.iter().enumerate() {
-            if let Some(stream) = file.known.filter(|stream| self.streams.contains_key(stream))
-                && !self.is_banned(stream, file)
+            if let Some(stream) = file.known.filter(|stream| self.stands(*stream, file.device, file.inode))
                 && !taken.contains_key(&stream)
             {
                 found[index] = Some(stream);
@@ -182,13 +204,17 @@ impl Roster {
             }
         }
         let index = Index::new(&self.streams, seen.len() > taken.len());
+        let mut heads = HashMap::new();
         for (at, file) in seen.iter().enumerate() {
             if found[at].is_none()
-                && let Some(stream) = self.by_inode(file, &index, contents)
+                && let Some(streams) = index.places.get(&(file.device, file.inode))
+                && let Some(head) = whole(at, file, contents)
+                && let Some(stream) = self.by_inode(file, &head, streams, contents)
                 && !taken.contains_key(&stream)
             {
                 found[at] = Some(stream);
                 taken.insert(stream, at);
+                heads.insert(at, Hash::of(&head));
             }
         }
         let first = self.next;
@@ -197,22 +223,24 @@ impl Roster {
             if found[at].is_some() || file.head.is_empty() {
                 continue;
             }
-            let stream = self.by_head(file, &taken, &index, contents);
+            let Some(head) = whole(at, file, contents) else { continue };
+            let stream = self.by_head(file, &head, &taken, &index, contents);
             let stream = match stream {
                 Some(stream) => stream,
-                None if self.is_copy(at, seen, &taken, contents) => continue,
+                None if self.is_copy(at, &head, seen, &taken, contents) => continue,
                 None => self.create(file),
             };
             found[at] = Some(stream);
             taken.insert(stream, at);
+            heads.insert(at, Hash::of(&head));
         }
         if complete == Complete::Yes {
             self.edges(seen, &taken, first, contents);
         }
         for (stream, index) in &taken {
             // What has not changed says nothing new.
-            if seen[*index].known != Some(*stream) {
-                self.update(*stream, &seen[*index]);
+            if let Some(head) = heads.remove(index) {
+                self.update(*stream, &seen[*index], head);
             }
         }
         for (stream, known) in &mut self.streams {
@@ -277,13 +305,18 @@ impl Roster {
     }
 
     fn is_banned(&self, stream: StreamId, file: &Seen) -> bool {
-        !self.banned.is_empty() && self.banned.contains(&(stream, file.device, file.inode))
+        self.banned.contains(&(stream, file.device, file.inode))
     }
 
     /// An inode number is used again at once: it means something only while we hold a descriptor of it, or when a
     /// restart finds enough of the same content in the same place (and maybe a copy of it elsewhere).
-    fn by_inode(&self, file: &Seen, index: &Index, contents: &mut dyn Contents) -> Option<StreamId> {
-        let streams = index.places.get(&(file.device, file.inode))?;
+    fn by_inode(
+        &self,
+        file: &Seen,
+        head: &[u8],
+        streams: &[StreamId],
+        contents: &mut dyn Contents,
+    ) -> Option<StreamId> {
         let mine = |known: &&Known| {
             let record = &known.record;
             // A file that we saw longer was truncated: it is another stream even if it begins the same.
@@ -291,10 +324,11 @@ impl Roster {
             !shrunk
                 && known.group.input == file.group.input
                 && !self.is_banned(record.id, file)
-                && begins(record, file)
+                && record.head.length > 0
+                && record.head.begins(head)
                 && match contents.held(record.id) {
-                    Some(head) => head.starts_with(&file.head),
-                    None => !known.met && record.head.length >= ENOUGH && !longer_than(record, file),
+                    Some(held) => held.starts_with(head),
+                    None => !known.met && record.head.length as usize >= ENOUGH && !longer_than(record, file),
                 }
         };
         streams.iter().filter_map(|stream| self.streams.get(stream)).find(mine).map(|known| known.record.id)
@@ -303,6 +337,7 @@ impl Roster {
     fn by_head(
         &self,
         file: &Seen,
+        head: &[u8],
         taken: &BTreeMap<StreamId, usize>,
         index: &Index,
         contents: &mut dyn Contents,
@@ -317,7 +352,7 @@ impl Roster {
                 && !truncated
                 && !self.is_banned(record.id, file)
         };
-        let begun = index.begun_by(&file.head).filter_map(|stream| self.streams.get(stream));
+        let begun = index.begun_by(head).filter_map(|stream| self.streams.get(stream));
         let mut candidates: Vec<&Known> = begun.filter(mine).collect();
         candidates.sort_by_key(|known| {
             let record = &known.record;
@@ -326,13 +361,13 @@ impl Roster {
         });
         let right = candidates.into_iter().find(|known| match contents.held(known.record.id) {
             // The descriptor tells what the stream is now, unless it was truncated under us.
-            Some(head) if known.record.head.begins(&head) => *head == *file.head,
+            Some(held) if known.record.head.begins(&held) => *held == *head,
             // A backup does not grow. What begins like it and goes on is another file: a torn first line may begin
             // like any other.
             _ => {
                 let length = known.record.head.length as usize;
                 let backup = live_path(Path::new(&known.record.file)) != Path::new(&known.record.file);
-                !backup || length >= HEAD || length == file.head.len()
+                !backup || length >= HEAD || length == head.len()
             }
         });
         right.map(|known| known.record.id)
@@ -341,21 +376,23 @@ impl Roster {
     fn is_copy(
         &self,
         index: usize,
+        head: &[u8],
         seen: &[Seen],
         taken: &BTreeMap<StreamId, usize>,
         contents: &mut dyn Contents,
     ) -> bool {
         let file = &seen[index];
         // A torn first line may begin like any other: it says nothing.
-        let lines = file.head.contains(&b'\n') || file.head.len() >= ENOUGH as usize;
+        let lines = head.contains(&b'\n') || head.len() >= ENOUGH;
         lines
             && taken.values().any(|other| {
-                let whole = &seen[*other];
-                let longer = file.length.zip(whole.length).is_some_and(|(file, whole)| file > whole);
-                whole.group.input == file.group.input
+                let longer = file.length.zip(seen[*other].length).is_some_and(|(file, whole)| file > whole);
+                seen[*other].group.input == file.group.input
                     && !longer
-                    && whole.head.starts_with(&file.head)
-                    && (file.head.len() < HEAD || contents.same(index, *other))
+                    && seen[*other].head.starts_with(head).unwrap_or_else(|| {
+                        whole(*other, &seen[*other], contents).is_some_and(|whole| whole.starts_with(head))
+                    })
+                    && (head.len() < HEAD || contents.same(index, *other))
             })
     }
 
@@ -380,15 +417,15 @@ impl Roster {
         id
     }
 
-    fn update(&mut self, stream: StreamId, file: &Seen) {
+    fn update(&mut self, stream: StreamId, file: &Seen, head: Hash) {
         let Some(known) = self.streams.get_mut(&stream) else { return };
         (known.met, known.edge) = (true, false);
         let before = known.record.clone();
         let record = &mut known.record;
         let was_live = known.group.live == Path::new(&before.file);
         self.counts.rotations += u64::from(was_live && file.stamp.is_some());
-        if (record.head.length as usize) < file.head.len() {
-            record.head = Hash::of(&file.head);
+        if record.head.length < head.length {
+            record.head = head;
         }
         (record.device, record.inode) = (file.device, file.inode);
         if was_live && file.stamp.is_some() && file.length.is_none() {
@@ -465,6 +502,9 @@ impl Index {
 
 /// What only reading can tell.
 pub(crate) trait Contents {
+    /// All of the head of a file of which it was cut, by its number in what was seen; `None` when it has changed.
+    fn head(&mut self, file: usize) -> Option<Arc<[u8]>>;
+
     /// Whether the shorter of two files, by their numbers in what was seen, is the beginning of the other.
     fn same(&mut self, one: usize, other: usize) -> bool;
 
@@ -492,8 +532,9 @@ fn longer_than(record: &StreamRecord, file: &Seen) -> bool {
     file.length.is_some_and(|length| length < record.length)
 }
 
-fn begins(record: &StreamRecord, file: &Seen) -> bool {
-    record.head.length > 0 && record.head.begins(&file.head)
+/// All of a file's head. `None`: it has changed since it was seen.
+fn whole(at: usize, file: &Seen, contents: &mut dyn Contents) -> Option<Arc<[u8]>> {
+    file.head.whole().map(Arc::clone).or_else(|| contents.head(at))
 }
 
 /// The live file that `path` is or was the backup of.
@@ -546,7 +587,7 @@ mod tests {
             inode,
             length: (!name.ends_with(".gz")).then_some(content.len() as u64),
             modified: UNIX_EPOCH,
-            head: content.as_bytes()[..content.len().min(HEAD)].into(),
+            head: Head::new(content.as_bytes()[..content.len().min(HEAD)].to_vec()),
             known: None,
         }
     }
@@ -559,8 +600,12 @@ mod tests {
     struct Heads<'a>(&'a [Seen]);
 
     impl Contents for Heads<'_> {
+        fn head(&mut self, _: usize) -> Option<Arc<[u8]>> {
+            None
+        }
+
         fn same(&mut self, one: usize, other: usize) -> bool {
-            self.0[one].head == self.0[other].head
+            self.0[one].head.whole() == self.0[other].head.whole()
         }
 
         fn held(&mut self, _: StreamId) -> Option<Vec<u8>> {
@@ -576,6 +621,10 @@ mod tests {
     struct Held(Option<&'static str>);
 
     impl Contents for Held {
+        fn head(&mut self, _: usize) -> Option<Arc<[u8]>> {
+            None
+        }
+
         fn same(&mut self, _: usize, _: usize) -> bool {
             false
         }

@@ -4,9 +4,11 @@
 #![expect(clippy::disallowed_methods, reason = "door: directories and the clock of the scanning thread")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::io::{self, PipeReader, PipeWriter};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,8 +17,10 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Scan};
+use crate::files::{self, Stat};
 use crate::names;
 
 /// How often the directories are read.
@@ -25,8 +29,11 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long at least between the beginnings of two scans, however much a file watch says.
 const AT_LEAST: Duration = Duration::from_millis(100);
 
-/// And how many times as long as the last scan took, so that a huge directory does not cost a whole core.
+/// And how many times the last scan's processor time, so that a huge directory does not cost a whole core.
 const REST: u32 = 10;
+
+/// And how many times as long as it took, so that a slow file system is not asked all the time.
+const PAUSE: u32 = 2;
 
 /// How many hints are taken at once: as many as the kernel keeps (`/proc/sys/fs/inotify/max_queued_events`). A writer
 /// may be faster than who takes them.
@@ -53,17 +60,21 @@ impl Catalogue {
         let catalogue = Arc::clone(self);
         let work = move || {
             loop {
-                let begun = Instant::now();
-                catalogue.scan(SystemTime::now());
-                watch.follow(catalogue.directories());
+                let (begun, used) = (Instant::now(), cpu());
+                if catalogue.look(SystemTime::now()) == Scan::Full {
+                    watch.follow(catalogue.directories());
+                }
                 // A busy log says so all the time. While nobody listens, the kernel keeps one hint of many.
-                if wait(&stopped, None, begun + rest(begun.elapsed(), every)) == Woken::Stop {
+                let rest = rest(begun.elapsed(), cpu().saturating_sub(used), every);
+                if wait(&stopped, None, begun + rest) == Woken::Stop {
                     return;
                 }
                 if wait(&stopped, watch.inotify.as_ref(), begun + every) == Woken::Stop {
                     return;
                 }
-                watch.take_hints();
+                for path in watch.take_hints() {
+                    catalogue.doubt(path);
+                }
             }
         };
         let thread = std::thread::Builder::new().name("catalogue".to_owned()).spawn(work)?;
@@ -71,9 +82,16 @@ impl Catalogue {
     }
 }
 
-/// From the beginning of a scan that took so long to that of the next one, whatever a file watch says.
-fn rest(took: Duration, every: Duration) -> Duration {
-    AT_LEAST.max(took * REST).min(every)
+/// From the beginning of a look that took so long, and so much processor time, to that of the next one, whatever a file
+/// watch says.
+fn rest(took: Duration, used: Duration, every: Duration) -> Duration {
+    AT_LEAST.max(used * REST).max(took * PAUSE).min(every)
+}
+
+/// The processor time that this thread has used.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -98,26 +116,113 @@ pub(crate) fn is_glob(text: &str) -> bool {
     text.contains(['*', '?'])
 }
 
-/// What stands in the directories that a pattern means, in order.
-pub(crate) type Listing = Vec<(PathBuf, Vec<String>)>;
+/// The names in each directory, in order.
+pub(crate) type Names = Vec<(PathBuf, Vec<String>)>;
 
-/// Lists the directories that `pattern` means.
-pub(crate) fn listing(pattern: &Path, problems: &mut BTreeMap<PathBuf, String>) -> Listing {
-    let dirs = directories(pattern.parent().unwrap_or(Path::new("")), problems);
-    dirs.into_iter()
-        .map(|dir| {
-            let mut names = list(&dir, problems);
-            names.sort_unstable();
-            (dir, names)
-        })
-        .collect()
+/// What stands in the directories that a pattern means.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) names: Names,
+    /// Every directory that was read for it, as it looked before; `None`: it was not there.
+    read: Vec<(PathBuf, Option<Stat>)>,
+    /// One could not be read.
+    failed: bool,
+    /// The directory is a pattern, too.
+    globbed: bool,
+    /// When it was read.
+    at: Option<SystemTime>,
 }
 
-/// The files in `listing` that `pattern` and the rotations beside it mean, each with its live file's path.
-pub(crate) fn candidates(pattern: &Path, listing: &Listing) -> Vec<(PathBuf, PathBuf)> {
+/// The longest step of a file system's clock (two seconds on FAT). What is done to a directory within one step gives it
+/// the same time.
+const STEP: Duration = Duration::from_secs(2);
+
+impl Listing {
+    /// Lists the directories that `pattern` means.
+    pub(crate) fn read(pattern: &Path, now: SystemTime, problems: &mut BTreeMap<PathBuf, String>) -> Listing {
+        let parent = pattern.parent().unwrap_or(Path::new(""));
+        let globbed = is_glob(&parent.to_string_lossy());
+        let mut listing = Listing { at: Some(now), globbed, ..Listing::default() };
+        let dirs = listing.resolve(parent, problems);
+        for dir in dirs {
+            let mut names = listing.list(&dir, problems);
+            names.sort_unstable();
+            listing.names.push((dir, names));
+        }
+        listing
+    }
+
+    /// Whether it surely says what stands there now. A directory's times change with its names; but one that was
+    /// changed shortly before it was read may have been changed again since, without a sign.
+    pub(crate) fn stands(&self) -> bool {
+        let Some(at) = self.at.filter(|_| !self.failed) else { return false };
+        self.read.iter().all(|(dir, old)| match (files::stat(here(dir)), old) {
+            (Ok(now), Some(old)) => now == *old && rested(old, at),
+            (Err(error), None) => error.kind() == io::ErrorKind::NotFound,
+            _ => false,
+        })
+    }
+
+    /// The directories that were read.
+    pub(crate) fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.read.iter().filter(|(_, stat)| stat.is_some()).map(|(dir, _)| dir.as_path())
+    }
+
+    /// The directories that `pattern` means.
+    fn resolve(&mut self, pattern: &Path, problems: &mut BTreeMap<PathBuf, String>) -> Vec<PathBuf> {
+        let mut found = vec![PathBuf::new()];
+        for part in pattern.components() {
+            let text = part.as_os_str().to_string_lossy();
+            if !is_glob(&text) {
+                found.iter_mut().for_each(|dir| dir.push(part));
+                continue;
+            }
+            let mut next = Vec::new();
+            for dir in &found {
+                let names = self.list(dir, problems).into_iter().filter(|name| names::glob(&text, name));
+                next.extend(names.map(|name| dir.join(name)).filter(|path| path.is_dir()));
+            }
+            next.sort();
+            found = next;
+        }
+        found
+    }
+
+    fn list(&mut self, dir: &Path, problems: &mut BTreeMap<PathBuf, String>) -> Vec<String> {
+        // Before it is read: what happens meanwhile must show.
+        self.read.push((dir.to_owned(), files::stat(here(dir)).ok()));
+        let names = std::fs::read_dir(here(dir)).and_then(|entries| {
+            entries.map(|entry| Ok(entry?.file_name().into_string().ok())).collect::<io::Result<Vec<_>>>()
+        });
+        match names {
+            // A name that is not UTF-8 is no log file's.
+            Ok(names) => names.into_iter().flatten().collect(),
+            // Not every directory that a `*` stands for has what comes behind it.
+            Err(error) if self.globbed && error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                problems.insert(here(dir).to_owned(), error.to_string());
+                self.failed = true;
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Whether what is done from `now` on gives another time than the one that `stat` has.
+fn rested(stat: &Stat, now: SystemTime) -> bool {
+    now.duration_since(stat.modified.max(stat.changed)).is_ok_and(|age| age >= STEP)
+}
+
+/// A path that is given relative to where the agent runs.
+fn here(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
+}
+
+/// The files in `names` that `pattern` and the rotations beside it mean, each with its live file's path.
+pub(crate) fn candidates(pattern: &Path, names: &Names) -> Vec<(PathBuf, PathBuf)> {
     let wanted = pattern.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let mut files = Vec::new();
-    for (dir, names) in listing {
+    for (dir, names) in names {
         for name in names {
             let backup = names::backup(name);
             let base = backup.as_ref().map_or(&name[..], |backup| &backup.base);
@@ -134,41 +239,6 @@ pub(crate) fn candidates(pattern: &Path, listing: &Listing) -> Vec<(PathBuf, Pat
         }
     }
     files
-}
-
-/// The directories that `pattern` means.
-fn directories(pattern: &Path, problems: &mut BTreeMap<PathBuf, String>) -> Vec<PathBuf> {
-    let mut found = vec![PathBuf::new()];
-    for part in pattern.components() {
-        let text = part.as_os_str().to_string_lossy();
-        if !is_glob(&text) {
-            found.iter_mut().for_each(|dir| dir.push(part));
-            continue;
-        }
-        let mut next = Vec::new();
-        for dir in &found {
-            let names = list(dir, problems).into_iter().filter(|name| names::glob(&text, name));
-            next.extend(names.map(|name| dir.join(name)).filter(|path| path.is_dir()));
-        }
-        next.sort();
-        found = next;
-    }
-    found
-}
-
-fn list(dir: &Path, problems: &mut BTreeMap<PathBuf, String>) -> Vec<String> {
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let names = std::fs::read_dir(dir).and_then(|entries| {
-        entries.map(|entry| Ok(entry?.file_name().into_string().ok())).collect::<io::Result<Vec<_>>>()
-    });
-    match names {
-        // A name that is not UTF-8 is no log file's.
-        Ok(names) => names.into_iter().flatten().collect(),
-        Err(error) => {
-            problems.insert(dir.to_owned(), error.to_string());
-            Vec::new()
-        }
-    }
 }
 
 /// The scanning thread; it ends when this is dropped.
@@ -213,8 +283,7 @@ impl Watch {
         let watched: BTreeMap<PathBuf, i32> = dirs
             .into_iter()
             .filter_map(|dir| {
-                let path = if dir.as_os_str().is_empty() { Path::new(".") } else { &dir };
-                let number = inotify::add_watch(inotify, path, kinds).ok()?;
+                let number = inotify::add_watch(inotify, here(&dir), kinds).ok()?;
                 Some((dir, number))
             })
             .collect();
@@ -227,20 +296,24 @@ impl Watch {
         }
     }
 
-    /// Takes all hints that are there; gives their number.
-    fn take_hints(&self) -> usize {
-        let Some(inotify) = &self.inotify else { return 0 };
+    /// Takes all hints that are there; gives the files that they name.
+    fn take_hints(&self) -> BTreeSet<PathBuf> {
+        let mut named = BTreeSet::new();
+        let Some(inotify) = &self.inotify else { return named };
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(inotify, &mut buffer);
-        let mut taken = 0;
-        while taken < HINTS {
+        for _ in 0..HINTS {
             match reader.next() {
-                Ok(_) => taken += 1,
+                Ok(event) => {
+                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+                    let dirs = self.dirs.iter().filter(|(_, number)| **number == event.wd());
+                    named.extend(dirs.filter_map(|(dir, _)| Some(dir.join(name?))));
+                }
                 Err(Errno::INTR) => {}
                 Err(_) => break,
             }
         }
-        taken
+        named
     }
 }
 
@@ -252,12 +325,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_busy_file_does_not_make_it_scan_all_the_time() {
+    fn a_busy_file_does_not_make_it_look_all_the_time() {
         let millis = Duration::from_millis;
-        for (took, pause) in [(0, 100), (10, 100), (50, 500), (99, 990), (500, 1000)] {
-            assert_eq!(rest(millis(took), EVERY), millis(pause), "{took}");
+        let (few, many) = (AT_LEAST / REST.max(PAUSE), AT_LEAST);
+        assert_eq!(rest(few, few, EVERY), AT_LEAST);
+        assert_eq!(rest(few * 2, few * 2, EVERY), few * 2 * REST.max(PAUSE));
+        assert_eq!(rest(many, many, EVERY), (many * REST.max(PAUSE)).min(EVERY));
+        assert_eq!(rest(millis(7), millis(7), millis(5)), millis(5));
+    }
+
+    #[test]
+    fn a_listing_stands_once_a_change_would_show() {
+        let dir = tempfile::tempdir().unwrap();
+        let pattern = dir.path().join("audit.log");
+        let listing = |age: Duration| {
+            let changed = files::stat(dir.path()).unwrap().changed;
+            Listing::read(&pattern, changed + age, &mut BTreeMap::new())
+        };
+        // Within one step of the file system's clock another change may leave the same time.
+        assert!(!listing(Duration::ZERO).stands());
+        assert!(!listing(STEP / 2).stands());
+        assert!(listing(STEP).stands());
+        // A clock that is behind the file system's.
+        assert!(!Listing::read(&pattern, SystemTime::UNIX_EPOCH, &mut BTreeMap::new()).stands());
+        let hour = SystemTime::now() - Duration::from_secs(3600);
+        fs::File::open(dir.path()).unwrap().set_modified(hour).unwrap();
+        let listing = listing(STEP);
+        fs::write(&pattern, "").unwrap();
+        assert!(!listing.stands());
+    }
+
+    #[test]
+    fn a_listing_of_many_directories_stands_as_long_as_each_of_them() {
+        let root = tempfile::tempdir().unwrap();
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        let hour = SystemTime::now() - Duration::from_secs(3600);
+        let pattern = root.path().join("*/log/*.log");
+        for pod in ["a", "b"] {
+            fs::create_dir_all(root.path().join(pod).join("log")).unwrap();
         }
-        assert_eq!(rest(millis(7), millis(5)), millis(5));
+        let mut problems = BTreeMap::new();
+        for change in ["a/log/0.log", "c", "c/log", "a/log"] {
+            for dir in ["", "a", "b", "a/log", "b/log"] {
+                fs::File::open(root.path().join(dir)).unwrap().set_modified(hour).unwrap();
+            }
+            let listing = Listing::read(&pattern, later, &mut problems);
+            assert!(listing.stands() && problems.is_empty());
+            match change {
+                "a/log/0.log" => fs::write(root.path().join(change), "").unwrap(),
+                "a/log" => fs::remove_dir_all(root.path().join(change)).unwrap(),
+                _ => fs::create_dir(root.path().join(change)).unwrap(),
+            }
+            assert!(!listing.stands(), "{change}");
+        }
+        let missing = Listing::read(&root.path().join("d/audit.log"), later, &mut problems);
+        assert!(!missing.stands() && problems.len() == 1);
     }
 
     #[test]
@@ -266,16 +388,21 @@ mod tests {
         let mut file = fs::File::create(dir.path().join("audit.log")).unwrap();
         let mut watch = Watch::new();
         watch.follow(BTreeSet::from([dir.path().to_owned()]));
-        assert_eq!(watch.take_hints(), 0);
+        assert!(watch.take_hints().is_empty());
         for _ in 0..1000 {
             file.write_all(b"line\n").unwrap();
         }
-        assert_eq!(watch.take_hints(), 1);
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(watch.inotify.as_ref().unwrap(), &mut buffer);
+        assert!(reader.next().is_ok());
+        assert_eq!(reader.next().err(), Some(Errno::AGAIN));
+        file.write_all(b"line\n").unwrap();
+        assert_eq!(watch.take_hints(), BTreeSet::from([dir.path().join("audit.log")]));
         // Neither opening nor reading is one.
         fs::read(dir.path().join("audit.log")).unwrap();
-        assert_eq!(watch.take_hints(), 0);
+        assert!(watch.take_hints().is_empty());
         fs::rename(dir.path().join("audit.log"), dir.path().join("audit.log.1")).unwrap();
-        assert!(watch.take_hints() > 0);
+        assert_eq!(watch.take_hints().len(), 2);
     }
 
     #[test]
@@ -290,7 +417,7 @@ mod tests {
             watch.follow(dirs.clone());
             watch.take_hints();
             fs::write(dir.join("audit.log"), "line\n").unwrap();
-            assert!(watch.take_hints() > 0);
+            assert!(!watch.take_hints().is_empty());
             fs::remove_dir_all(&dir).unwrap();
             watch.follow(dirs.clone());
         }
@@ -309,6 +436,6 @@ mod tests {
         watch.follow(BTreeSet::from([link]));
         watch.take_hints();
         fs::write(dir.join("audit.log"), "").unwrap();
-        assert!(watch.take_hints() > 0);
+        assert!(!watch.take_hints().is_empty());
     }
 }

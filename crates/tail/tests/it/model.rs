@@ -34,7 +34,10 @@ enum Action {
     CopyTruncate,
     /// A backup is restored under another name.
     Copy,
-    Scan,
+    /// After so many seconds.
+    Scan(u64),
+    /// Scans over so long a time that what was read rests.
+    Rest,
     Read,
     Drain,
     Ack(usize),
@@ -55,7 +58,9 @@ fn action() -> impl Strategy<Value = Action> {
         1 => any::<bool>().prop_map(Action::Truncate),
         1 => Just(Action::CopyTruncate),
         1 => Just(Action::Copy),
-        6 => Just(Action::Scan),
+        4 => Just(Action::Scan(1)),
+        2 => (2u64..30).prop_map(Action::Scan),
+        1 => Just(Action::Rest),
         5 => Just(Action::Read),
         3 => Just(Action::Drain),
         4 => (1usize..60).prop_map(Action::Ack),
@@ -324,8 +329,8 @@ impl Model {
         self.live.seen |= self.begun.is_some();
     }
 
-    fn scan(&mut self) {
-        let now = self.world.tick(1);
+    fn scan(&mut self, seconds: u64) {
+        let now = self.world.tick(seconds);
         if let Some(agent) = &self.agent {
             agent.catalogue.scan(now);
             self.look();
@@ -428,7 +433,8 @@ impl Model {
             Action::Truncate(hole) => self.truncate(hole),
             Action::CopyTruncate => self.copy_truncate(),
             Action::Copy => self.copy(),
-            Action::Scan => self.scan(),
+            Action::Scan(seconds) => self.scan(seconds),
+            Action::Rest => (0..9).for_each(|_| self.scan(9)),
             Action::Read => drop(self.read()?),
             Action::Drain => self.drain()?,
             Action::Ack(count) => self.ack(count)?,
@@ -449,7 +455,7 @@ impl Model {
         self.rotate();
         self.write(1);
         for _ in 0..5 {
-            self.scan();
+            self.scan(1);
             self.drain()?;
         }
         self.ack(usize::MAX)?;

@@ -1,7 +1,10 @@
 //! A directory with a log in it, the writer that rotates it, and a consumer that saves its position.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +21,8 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) state: State,
     pub(crate) rotations: u32,
+    /// The directory's names and files at the last tick.
+    pub(crate) names: BTreeSet<(OsString, u64)>,
 }
 
 /// A running agent with one consumer, that settles every line at once.
@@ -48,7 +53,8 @@ impl World {
         };
         // The disk of whoever runs the tests may be nearly full.
         let limits = Limits { free_percent: 0, ..Limits::default() };
-        World { dir, now: SystemTime::now(), input, limits, state: State::default(), rotations: 0 }
+        let now = SystemTime::now();
+        World { dir, now, input, limits, state: State::default(), rotations: 0, names: BTreeSet::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -90,8 +96,16 @@ impl World {
         Agent::new(catalogue, follower, ledger)
     }
 
+    /// Lets time pass. The clock of the file system is that of the world: a directory of which the names have changed
+    /// changed now.
     pub(crate) fn tick(&mut self, seconds: u64) -> SystemTime {
         self.now += Duration::from_secs(seconds);
+        let entries = fs::read_dir(self.dir.path()).unwrap().map(Result::unwrap);
+        let names = entries.map(|entry| (entry.file_name(), entry.ino())).collect();
+        if names != self.names {
+            self.names = names;
+            File::open(self.dir.path()).unwrap().set_modified(self.now).unwrap();
+        }
         self.now
     }
 

@@ -49,6 +49,7 @@
 
 mod down;
 mod identity;
+mod idle;
 mod latency;
 mod records;
 mod resources;
