@@ -5,6 +5,7 @@
 //! each end, four bytes on either side go through a small table: so the cost does not grow with the catalogue.
 
 use crate::names;
+use crate::nested::percent;
 use crate::packed;
 use crate::pairs::{self, FORMS, Form};
 use crate::rules::{Needle, Rule, Selector};
@@ -135,27 +136,35 @@ impl Detector {
     }
 
     /// Calls `found` with the rule's number and the range of everything in `text[range]` that must go. What goes may
-    /// end behind it. Adds to `runs` what may be base64.
+    /// end behind it. Adds to `runs` what may be base64; returns whether something is encoded as in URIs.
     pub(crate) fn each(
         &self,
         text: &[u8],
         range: Range<usize>,
         runs: &mut Vec<Range<usize>>,
         mut found: impl FnMut(u16, Range<usize>),
-    ) {
-        let mut pass = Pass { detector: self, text, done: range.start, found: &mut found };
+    ) -> bool {
+        let mut pass = Pass {
+            detector: self,
+            text,
+            range: range.clone(),
+            done: range.start,
+            query: false,
+            encoded: false,
+            found: &mut found,
+        };
         let mut run_end = range.start;
         pass.begin(range.start);
         let mut at = range.start;
         while at < range.end {
-            let mut mask = match text[at..].first_chunk() {
-                Some(lanes) => others(u8x16::new(*lanes)),
+            let (mut mask, base64) = match text[at..].first_chunk() {
+                Some(lanes) => sieve(u8x16::new(*lanes)),
                 None => last_others(&text[at..]),
             };
             let left = range.end - at;
             if left < LANES {
                 mask &= (1 << left) - 1;
-            } else if mask == 0 && at >= run_end.max(pass.done) && is_mixed(&text[at..at + LANES]) {
+            } else if base64 && at >= run_end.max(pass.done) {
                 let run = packed::run(text, at, &range);
                 run_end = run.end;
                 if packed::may_hold(&text[run.clone()]) {
@@ -168,13 +177,7 @@ impl Detector {
             }
             at += LANES;
         }
-    }
-
-    /// The rule of something in `text` that must go, if there is anything. Adds to `runs` what may be base64.
-    pub(crate) fn first(&self, text: &[u8], runs: &mut Vec<Range<usize>>) -> Option<u16> {
-        let mut first = None;
-        self.each(text, 0..text.len(), runs, |rule, _| first = first.or(Some(rule)));
-        first
+        pass.encoded
     }
 
     /// The rule for values written in `form`.
@@ -224,8 +227,14 @@ impl Detector {
 struct Pass<'d, F> {
     detector: &'d Detector,
     text: &'d [u8],
+    /// What of the text is passed over.
+    range: Range<usize>,
     /// What was found ends here: nothing inside of it is looked at.
     done: usize,
+    /// A query string has begun.
+    query: bool,
+    /// Something was encoded as in URIs.
+    encoded: bool,
     found: &'d mut F,
 }
 
@@ -238,11 +247,8 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
             self.end(at);
         }
         match byte {
-            b':' | b'~' | b'$' | b'{' => self.mark(at),
-            b'%' => {
-                self.mark(at);
-                self.begin(at + 3);
-            }
+            b':' | b'$' | b'{' | b'%' => self.mark(at),
+            b'~' => self.look(&self.detector.marks, at),
             b'\\' => match self.text.get(at + 1) {
                 Some(b'n' | b'r' | b't' | b'b' | b'f') => self.begin(at + 2),
                 Some(b'u') => self.begin(at + 6),
@@ -250,6 +256,8 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
             },
             _ => {}
         }
+        self.query |= byte == b'?';
+        self.encoded |= (byte == b'+' && self.query) || (byte == b'%' && percent(&self.text[at..]).is_some());
         self.begin(at + 1);
     }
 
@@ -307,8 +315,8 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
             }
         }
         if self.detector.pairs {
-            let (detector, text) = (self.detector, self.text);
-            pairs::look(text, at, &mut |form, range| {
+            let (detector, text) = (self.detector, &self.text[..self.range.end]);
+            pairs::look(text, self.range.start, at, &mut |form, range| {
                 if let Some(rule) = detector.rule_for(&text[range.clone()], form) {
                     self.tell(rule, range);
                 }
@@ -322,6 +330,8 @@ fn first_four(word: &str, mut tell: impl FnMut([u8; 4])) {
     match *word.as_bytes() {
         [a, b, c, d, ..] => tell([a, b, c, d]),
         [a, b, c] => (0..=u8::MAX).for_each(|any| tell([a, b, c, any])),
+        // Rare enough to look at each.
+        [b'~'] => {}
         _ => debug_assert!(false, "the needle {word:?} is too short"),
     }
 }
@@ -336,23 +346,18 @@ fn looks_at<'l>(looks: &'l [Look], text: &'l [u8], at: usize) -> impl Iterator<I
 /// Bytes that are looked at together.
 const LANES: usize = 16;
 
-/// Whether letters of both cases are among these bytes: base64 has them, names and identifiers do not.
-fn is_mixed(bytes: &[u8]) -> bool {
-    let letters = |from: u8| bytes.iter().fold(false, |found, b| found | (b.wrapping_sub(from) < 26));
-    letters(b'A') && letters(b'a')
-}
-
-/// As [`others`], for the last bytes of a text.
+/// As [`sieve`], for the last bytes of a text.
 #[cold]
-fn last_others(rest: &[u8]) -> u32 {
+fn last_others(rest: &[u8]) -> (u32, bool) {
     let mut lanes = [0; LANES];
     lanes[..rest.len()].copy_from_slice(rest);
-    others(u8x16::new(lanes))
+    sieve(u8x16::new(lanes))
 }
 
-/// A mask of the bytes that belong to no word.
+/// A mask of the bytes that belong to no word; and whether they may be in the midst of base64: all others are slashes or
+/// plus signs, and a capital is among them, as in few names.
 #[inline(always)]
-fn others(lanes: u8x16) -> u32 {
+fn sieve(lanes: u8x16) -> (u32, bool) {
     let within = |lanes: u8x16, from: u8, count: u8| {
         let moved = lanes - u8x16::splat(from);
         moved.min(u8x16::splat(count - 1)).simd_eq(moved)
@@ -360,7 +365,10 @@ fn others(lanes: u8x16) -> u32 {
     let letters = within(lanes | u8x16::splat(0x20), b'a', 26);
     let digits = within(lanes, b'0', 10);
     let joints = lanes.simd_eq(u8x16::splat(b'_')) | lanes.simd_eq(u8x16::splat(b'-'));
-    !(letters | digits | joints).to_bitmask() & 0xffff
+    let words = letters | digits | joints;
+    let marks = lanes.simd_eq(u8x16::splat(b'/')) | lanes.simd_eq(u8x16::splat(b'+'));
+    let base64 = (words | marks).to_bitmask() == 0xffff && within(lanes, b'A', 26).to_bitmask() != 0;
+    (!words.to_bitmask() & 0xffff, base64)
 }
 
 /// The end of the run of bytes that `keep` accepts, from `at`.
@@ -428,7 +436,7 @@ mod tests {
     fn words_are_letters_digits_and_joints() {
         for byte in 0..=u8::MAX {
             let word = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-            assert_eq!(others(u8x16::splat(byte)) == 0, word, "{byte:#x}");
+            assert_eq!(sieve(u8x16::splat(byte)).0 == 0, word, "{byte:#x}");
         }
     }
 }

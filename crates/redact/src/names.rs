@@ -37,6 +37,7 @@ const STRONG: &[&str] = &[
     "rootpw",
     "adminpw",
     "bindpw",
+    "clientkeydata",
     "clientsecret",
     "appsecret",
     "apisecret",
@@ -259,8 +260,8 @@ pub(crate) fn endings(mut tell: impl FnMut([u8; 4])) {
 
 /// What `name` tells; `query` says that it stands in a query string.
 pub(crate) fn class(name: &[u8], query: bool) -> Option<Class> {
-    // The commonest keys of all (`apiVersion`, `value`) end as telling ones do.
-    if name.ends_with(b"ersion") || name == b"value" {
+    // The commonest keys of all (`apiVersion`, `metadata`, `value`) end as telling ones do.
+    if name.ends_with(b"ersion") || name == b"value" || name == b"metadata" {
         return None;
     }
     let mut key = name;

@@ -22,11 +22,41 @@ impl Decoded {
         text::unescape(raw, &mut self.bytes, |decoded, at| seams.push((decoded, start + at)));
     }
 
+    /// Decodes percent-encoding (RFC 3986 §2.1) in text that stands at `start` in its document. Behind a `?` a plus is a
+    /// space (WHATWG URL, `application/x-www-form-urlencoded`).
+    pub(crate) fn fill_percent(&mut self, raw: &[u8], start: usize) {
+        self.bytes.clear();
+        self.seams.clear();
+        self.seams.push((0, start));
+        let (mut at, mut query) = (0, false);
+        while let Some(&byte) = raw.get(at) {
+            query |= byte == b'?';
+            match percent(&raw[at..]) {
+                Some(plain) => {
+                    self.bytes.push(plain);
+                    at += 3;
+                    self.seams.push((self.bytes.len(), start + at));
+                }
+                None => {
+                    self.bytes.push(if query && byte == b'+' { b' ' } else { byte });
+                    at += 1;
+                }
+            }
+        }
+    }
+
     fn outer(&self, at: usize) -> usize {
         let seam = self.seams.partition_point(|(decoded, _)| *decoded <= at) - 1;
         let (decoded, outer) = self.seams[seam];
         outer + (at - decoded)
     }
+}
+
+/// The byte that is percent-encoded at the beginning of `text`.
+pub(crate) fn percent(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low, ..] = *text else { return None };
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    Some((digit(high)? * 16 + digit(low)?) as u8)
 }
 
 /// A document and its place: in the line itself, or in a string of the enclosing one.
@@ -37,17 +67,24 @@ pub(crate) struct Place<'p> {
     base: usize,
     /// How many strings it stands in.
     pub(crate) level: usize,
+    /// Whether one of them is percent-encoded.
+    percent: bool,
 }
 
 impl<'p> Place<'p> {
     /// The line itself, whose first byte has the raw offset `base`.
     pub(crate) fn line(base: usize) -> Place<'static> {
-        Place { enclosing: None, base, level: 0 }
+        Place { enclosing: None, base, level: 0, percent: false }
     }
 
     /// A document decoded from a string of the one at `outer`.
     pub(crate) fn inside(decoded: &'p Decoded, outer: &'p Place<'p>) -> Place<'p> {
-        Place { enclosing: Some((decoded, outer)), base: 0, level: outer.level + 1 }
+        Place { enclosing: Some((decoded, outer)), base: 0, level: outer.level + 1, percent: outer.percent }
+    }
+
+    /// Text decoded from percent-encoding in the document at `outer`.
+    pub(crate) fn inside_percent(decoded: &'p Decoded, outer: &'p Place<'p>) -> Place<'p> {
+        Place { percent: true, ..Place::inside(decoded, outer) }
     }
 
     /// The raw offset of `at`.
@@ -60,6 +97,10 @@ impl<'p> Place<'p> {
 
     /// Appends a quotation mark as it must be written at this depth: `"`, `\"`, `\\\"`, …
     pub(crate) fn quote(&self, out: &mut Vec<u8>) {
+        if self.percent {
+            out.extend_from_slice(b"%22");
+            return;
+        }
         // Each level escapes every backslash and the quotation mark of the one inside it: 2^level - 1 of them.
         out.resize(out.len() + (1usize << self.level) - 1, b'\\');
         out.push(b'"');

@@ -6,6 +6,7 @@
 //! Bounded: one string gives at most [`MAX_OPENED`] bytes, and all strings of a line [`LINE_BUDGET`] together. What
 //! is larger counts as unreadable.
 
+use crate::values::is_mixed;
 use base64::Engine;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use std::io::Read;
@@ -17,10 +18,6 @@ const MAX_OPENED: usize = 4 << 20;
 pub(crate) const LINE_BUDGET: usize = 32 << 20;
 /// Shorter strings hold no credential worth the name after decoding.
 pub(crate) const MIN: usize = 24;
-/// How often base64 and gzip are taken off. A Helm release has three layers in a Secret (helm.sh/helm
-/// `pkg/storage/driver/util.go`, and the API's own).
-const MAX_LAYERS: usize = 4;
-
 const CONFIG: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);
@@ -43,12 +40,17 @@ fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
+/// Whether `text[range]` may be one run of base64 as a whole.
+pub(crate) fn is_all(text: &[u8], range: &Range<usize>) -> bool {
+    may_be(&text[range.clone()]) && run(text, range.start, range) == *range
+}
+
 /// Whether `raw` may be base64. Looks at a few bytes only: names, paths, digests and identifiers fail soon.
-pub(crate) fn may_be(raw: &[u8]) -> bool {
+fn may_be(raw: &[u8]) -> bool {
     const HEAD: usize = 16;
     let Some(head) = raw.get(..HEAD).filter(|_| raw.len() >= MIN) else { return false };
     head.iter().all(|b| is_base64(*b))
-        && head.iter().any(u8::is_ascii_uppercase)
+        && raw[..raw.len().min(4 * HEAD)].iter().any(u8::is_ascii_uppercase)
         && raw.last().is_some_and(|b| is_base64(*b) || *b == b'=')
 }
 
@@ -68,7 +70,13 @@ pub(crate) fn run(text: &[u8], at: usize, within: &Range<usize>) -> Range<usize>
         let next = line_break(text, end).min(within.end);
         let more = line_end(&text[..within.end], next);
         last = more - next;
-        if next == end || last == 0 || last > width {
+        // A line of other text may begin with a word.
+        let word = match text[more..within.end] {
+            [b' ' | b':' | b'.' | b',' | b'(' | b'@', ..] => true,
+            [b'=', after, ..] => is_base64(after),
+            _ => false,
+        };
+        if next == end || last == 0 || last > width || word {
             break;
         }
         end = more;
@@ -104,7 +112,8 @@ fn line_break(text: &[u8], end: usize) -> usize {
 pub(crate) fn may_hold(run: &[u8]) -> bool {
     let head = &run[..run.len().min(64)];
     let joints = head.iter().filter(|b| matches!(b, b'-' | b'_' | b'/')).count();
-    run.len() >= MIN && joints * 8 <= head.len() && head.iter().any(u8::is_ascii_digit)
+    // Words in CamelCase are mixed little, but are shorter.
+    run.len() >= MIN && joints * 4 <= head.len() && (run.len() >= 48 || is_mixed(head))
 }
 
 /// Opens a run, however it is cut: wrapped, without its end, glued to the end of a word. Where the letters in the middle
@@ -143,12 +152,10 @@ fn gives_text(letters: &[u8], skip: usize) -> bool {
     // A character may be cut at either end.
     let text = &opened[..length];
     let begin = text.iter().take(3).take_while(|b| (0x80..0xc0).contains(*b)).count();
-    let valid = match std::str::from_utf8(&text[begin..]) {
-        Ok(valid) => valid.as_bytes(),
-        Err(bad) if bad.error_len().is_none() => &text[begin..begin + bad.valid_up_to()],
-        Err(_) => return false,
-    };
-    valid.iter().all(|b| *b >= 0x20 || matches!(b, b'\n' | b'\r' | b'\t'))
+    match std::str::from_utf8(&text[begin..]) {
+        Ok(_) => true,
+        Err(bad) => bad.error_len().is_none(),
+    }
 }
 
 /// So many letters show what a run is.
@@ -165,30 +172,21 @@ fn line_end(run: &[u8], from: usize) -> usize {
 pub(crate) fn open(raw: &[u8], out: &mut Vec<u8>, budget: &mut usize) -> Opened {
     out.clear();
     let Some(mut inside) = decoded(raw) else { return Opened::No };
-    for _ in 1..MAX_LAYERS {
-        if inside.len() > MAX_OPENED || inside.len() > *budget {
+    if inside.len() > MAX_OPENED || inside.len() > *budget {
+        return Opened::TooLarge;
+    }
+    *budget -= inside.len();
+    if inside.starts_with(GZIP) {
+        let limit = MAX_OPENED.min(*budget);
+        let mut plain = Vec::new();
+        let read = flate2::read::GzDecoder::new(&*inside).take(limit as u64 + 1).read_to_end(&mut plain);
+        if plain.len() > limit {
             return Opened::TooLarge;
         }
-        *budget -= inside.len();
-        if inside.starts_with(GZIP) {
-            let limit = MAX_OPENED.min(*budget);
-            let mut plain = Vec::new();
-            let read = flate2::read::GzDecoder::new(&*inside).take(limit as u64 + 1).read_to_end(&mut plain);
-            // A stream that breaks off still shows what came before.
-            if read.is_err() && plain.is_empty() {
-                break;
-            }
-            if plain.len() > limit {
-                return Opened::TooLarge;
-            }
+        *budget -= plain.len();
+        // A stream that breaks off still shows what came before.
+        if read.is_ok() || !plain.is_empty() {
             inside = plain;
-        } else if may_be(&inside) {
-            match decoded(inside.trim_ascii_end()) {
-                Some(plain) => inside = plain,
-                None => break,
-            }
-        } else {
-            break;
         }
     }
     out.append(&mut inside);
@@ -228,9 +226,8 @@ mod tests {
         let plain = "some text that is long enough";
         let once = BASE64.encode(plain);
         assert_eq!(opened(&once), (Opened::Yes, plain.into()));
-        assert_eq!(opened(&BASE64.encode(&once)), (Opened::Yes, plain.into()));
-        let helm = BASE64.encode(BASE64.encode(gzip(plain.as_bytes())));
-        assert_eq!(opened(&helm), (Opened::Yes, plain.into()));
+        assert_eq!(opened(&BASE64.encode(&once)), (Opened::Yes, once), "one layer at a time");
+        assert_eq!(opened(&BASE64.encode(gzip(plain.as_bytes()))), (Opened::Yes, plain.into()));
         for raw in [
             "0123456789abcdef0123456789abcdef",
             "app-5d6f7c8b9-x2x4z-and-more-of-it",

@@ -42,15 +42,22 @@ const MAX_VALUE: usize = 16 << 10;
 struct Name {
     start: usize,
     end: usize,
+    /// It begins the text.
+    whole: bool,
+    /// The quote right before it.
+    quote: Option<u8>,
     /// It begins a line or a string.
     first: bool,
     /// It follows `?` or `&`.
     query: bool,
+    /// The `&` is encoded.
+    encoded: bool,
     class: Class,
 }
 
-/// Looks at the name that ends at `end`, and tells every value beside it that must go.
-pub(crate) fn look(text: &[u8], end: usize, found: &mut impl FnMut(Form, Range<usize>)) {
+/// Looks at the name that ends at `end` in a text that begins at `from` and ends with `text`, and tells every value
+/// beside it that must go.
+pub(crate) fn look(text: &[u8], from: usize, end: usize, found: &mut impl FnMut(Form, Range<usize>)) {
     let Some(&next) = text.get(end) else { return };
     if !matches!(next, b'"' | b'\\' | b'=' | b':' | b' ' | b'%' | b'>' | b'\'' | b'&') {
         return;
@@ -69,7 +76,16 @@ pub(crate) fn look(text: &[u8], end: usize, found: &mut impl FnMut(Form, Range<u
         }
         return;
     };
-    let name = Name { start, end, first: escape == Escape::Line || begins_line(text, start), query, class };
+    let name = Name {
+        start,
+        end,
+        whole: start == from,
+        quote: text[from.min(start)..start].last().copied().filter(|b| matches!(b, b'"' | b'\'')),
+        first: escape == Escape::Line || start == from || begins_line(text, start),
+        query,
+        encoded: escape == Escape::And,
+        class,
+    };
     match next {
         b'"' => quoted(text, &name, 0, found),
         b'\\' => {
@@ -368,7 +384,9 @@ enum Stop {
     Space,
     /// Also at punctuation that joins pairs.
     Inline,
-    /// At the end of a query's parameter.
+    /// At the end of a query's parameter; all that stands percent-encoded in it belongs to it.
+    Parameter,
+    /// At the end of the parameter of a query that is encoded itself.
     Query,
     /// At `<`.
     Tag,
@@ -386,7 +404,10 @@ fn plain(text: &[u8], name: &Name, found: &mut impl FnMut(Form, Range<usize>)) {
     };
     let caps = !word.iter().any(u8::is_ascii_lowercase);
     let stop = match (name.query, name.first) {
-        (true, _) => Stop::Query,
+        (true, _) if name.encoded => Stop::Query,
+        (true, _) => Stop::Parameter,
+        // One argument of a list: all of it.
+        (_, true) if dashed && name.whole && rest[0] == b'=' => Stop::Line,
         (_, true) if caps || dashed => Stop::Space,
         (_, true) => Stop::Line,
         _ if dashed => Stop::Space,
@@ -412,9 +433,9 @@ fn plain(text: &[u8], name: &Name, found: &mut impl FnMut(Form, Range<usize>)) {
                 [b'\'', ..] if caps => text_value(text, name, form, at, stop, found),
                 // Prose: `token Ab3…`.
                 [b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9', ..] => {
-                    let near = unquoted(text, at, PEEK, Stop::Inline);
+                    let near = unquoted(text, at, PEEK, Stop::Inline, None);
                     if near - at >= 20 && is_mixed(&text[at..near]) && is_opaque(&text[at..near]) {
-                        found(Form::Text, at..unquoted(text, at, MAX_VALUE, Stop::Inline));
+                        found(Form::Text, at..unquoted(text, at, MAX_VALUE, Stop::Inline, None));
                     }
                 }
                 _ => {}
@@ -464,11 +485,11 @@ fn text_value(
             }
         }
         _ => {
-            let near = unquoted(text, at, PEEK, stop);
+            let near = unquoted(text, at, PEEK, stop, name.quote);
             if !prose_free(text, &text[at..near], name, form, stop) || !judge(&text[at..near], name.class) {
                 return;
             }
-            (at, unquoted(text, at, MAX_VALUE, stop))
+            (at, unquoted(text, at, MAX_VALUE, stop, name.quote))
         }
     };
     if judge(&text[start..end], name.class) {
@@ -487,36 +508,49 @@ fn prose_free(text: &[u8], value: &[u8], name: &Name, form: Form, stop: Stop) ->
     value.len() >= 6 && value.iter().any(u8::is_ascii_digit)
 }
 
-/// The end of a value without quotes, at most `limit` bytes on.
-fn unquoted(text: &[u8], start: usize, limit: usize, stop: Stop) -> usize {
+/// The end of a value without quotes, at most `limit` bytes on; `quote` stands before its name.
+fn unquoted(text: &[u8], start: usize, limit: usize, stop: Stop, quote: Option<u8>) -> usize {
     let window = &text[start..text.len().min(start + limit)];
-    let mut at = 0;
-    while at < window.len() {
-        let ends = match window[at] {
-            b'"' | b'\n' | b'\r' => true,
-            b'\\' => {
-                let run = backslashes(window, at);
-                match window.get(at + run) {
-                    Some(b'n' | b'r' | b'"') | None => true,
-                    Some(b't') => stop != Stop::Line,
-                    Some(b'u') if stop == Stop::Line => false,
-                    Some(b'u') => stop != Stop::Space || !window[at + run..].starts_with(b"u0026"),
-                    _ => false,
-                }
+    let ends = |at: usize| match window[at] {
+        b'\n' | b'\r' => true,
+        // A line of its own may hold quotes.
+        b'"' => stop != Stop::Line || quote == Some(b'"'),
+        b'\'' => stop == Stop::Inline && !goes_on(&window[at + 1..]) || quote == Some(b'\''),
+        b'\\' => {
+            let run = backslashes(window, at);
+            match window.get(at + run) {
+                Some(b'n' | b'r' | b'"') | None => true,
+                Some(b't') => stop != Stop::Line,
+                Some(b'u') if stop == Stop::Line => false,
+                Some(b'u') => stop != Stop::Space || !window[at + run..].starts_with(b"u0026"),
+                _ => false,
             }
-            b' ' | b'\t' => !matches!(stop, Stop::Line | Stop::Tag),
-            b'<' => stop == Stop::Tag || stop == Stop::Inline,
-            b'&' | b'#' => matches!(stop, Stop::Inline | Stop::Query),
-            b'\'' | b'`' | b',' | b';' | b')' | b']' | b'}' | b'>' => stop == Stop::Inline,
-            b'%' if stop == Stop::Query => {
-                matches!(window.get(at + 1..at + 3), Some(b"26" | b"20" | b"0A" | b"0a" | b"22"))
-            }
-            _ => false,
-        };
-        if ends {
-            break;
         }
-        at += 1;
+        b' ' | b'\t' => !matches!(stop, Stop::Line | Stop::Tag),
+        b'<' => stop == Stop::Tag || (stop == Stop::Inline && !goes_on(&window[at + 1..])),
+        b'&' | b'#' => match stop {
+            Stop::Parameter | Stop::Query => true,
+            Stop::Inline => !goes_on(&window[at + 1..]),
+            _ => false,
+        },
+        b'`' | b',' | b';' | b')' | b']' | b'}' | b'>' => stop == Stop::Inline && !goes_on(&window[at + 1..]),
+        b'%' if stop == Stop::Query => {
+            matches!(window.get(at + 1..at + 3), Some(b"26" | b"20" | b"0A" | b"0a" | b"22"))
+        }
+        _ => false,
+    };
+    start + (0..window.len()).find(|at| ends(*at)).unwrap_or(window.len())
+}
+
+/// Whether what follows a mark in a value without quotes still belongs to it: more of a word, and no other pair.
+fn goes_on(rest: &[u8]) -> bool {
+    let word = rest.iter().take(MAX_NAME).take_while(|b| is_name(**b)).count();
+    match rest.first() {
+        None
+        | Some(
+            b' ' | b'\t' | b'\n' | b'\r' | b'"' | b'\'' | b'\\' | b'<' | b'>' | b')' | b']' | b'}' | b','
+            | b';',
+        ) => false,
+        _ => !(word > 0 && matches!(rest.get(word), Some(b'=' | b':' | b'"'))),
     }
-    start + at
 }

@@ -346,7 +346,7 @@ impl Redactor {
 
     /// Adds the edits of text that is no JSON (a line of another format).
     pub fn text(&self, raw: &[u8], base: usize, scratch: &mut Scratch) {
-        self.detect(raw, 0..raw.len(), &Place::line(base), scratch);
+        self.detect(raw, 0..raw.len(), &Place::line(base), &[], scratch);
     }
 
     /// Adds the stub of `broken` in the place of `range`.
@@ -377,22 +377,6 @@ impl Redactor {
             scratch.edits.push(range, "\u{fffd}".as_bytes(), self.number(INVALID_UTF8));
             at = from + len;
         }
-    }
-
-    /// Adds the edits of what has a credential's form in `doc[range]`, and of what holds such in base64.
-    fn detect(&self, doc: &[u8], range: Range<usize>, place: &Place<'_>, scratch: &mut Scratch) {
-        let mut runs = scratch.runs.pop().unwrap_or_default();
-        self.detector.each(doc, range.clone(), &mut runs, |rule, range| {
-            self.push(rule, doc, &Leaf { range, string: true }, place, &mut scratch.text, &mut scratch.edits);
-        });
-        // A string that is packed as a whole has been opened already.
-        for run in runs.drain(..).filter(|run| *run != range) {
-            if let Some(rule) = self.inside(&doc[run.clone()], scratch, 0) {
-                let leaf = Leaf { range: run, string: true };
-                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
-            }
-        }
-        scratch.runs.push(runs);
     }
 
     /// Adds edits for what `set` selects of the value that stands at `at` in `doc`, in `states`.

@@ -3,7 +3,6 @@
 
 use crate::detect::Detector;
 use crate::names::{self, Class};
-use crate::packed;
 use crate::pairs::{self, Form};
 use auditship_event::scan::{Scalar, Str, Visitor};
 use auditship_event::text;
@@ -23,8 +22,6 @@ pub(crate) struct Found {
     pub(crate) strings: Vec<Odd>,
     /// Values beside telling names, by the document's structure.
     pub(crate) named: Vec<Named>,
-    /// Strings that may be base64.
-    pub(crate) packed: Vec<Str>,
     /// The insides of strings that may hold credentials by their form.
     pub(crate) texts: Vec<Range<usize>>,
     /// The open objects and arrays.
@@ -69,7 +66,6 @@ impl Found {
         self.objects.clear();
         self.strings.clear();
         self.named.clear();
-        self.packed.clear();
         self.texts.clear();
         self.open.clear();
         self.values.clear();
@@ -165,26 +161,13 @@ impl<'a> Sweep<'a> {
         }
     }
 
-    #[inline(never)]
-    fn packed(&mut self, value: Str) {
-        if packed::may_be(value.raw(self.doc)) {
-            self.found.packed.push(value);
-        }
-    }
-
     fn odd(&mut self, value: Str) {
         let raw = value.raw(self.doc);
         let document = begins_document(raw);
         let applied = self.key == Key::Applied;
-        let escapes = |letter| value.escaped && memchr::memmem::find(raw, &[b'\\', letter]).is_some();
-        let lines = escapes(b'n') && memchr::memchr(b':', raw).is_some();
-        // An escaped spelling of characters that need none: detectors must look at its text.
-        let spelled = escapes(b'u');
-        if document || spelled || applied || lines {
-            self.found.strings.push(Odd { text: value, document, applied, lines });
-        } else {
-            self.found.texts.push(value.start..value.end);
-        }
+        let breaks = |at: usize| matches!(raw.get(at + 1), Some(b'n' | b'u'));
+        let lines = memchr::memchr_iter(b'\\', raw).any(breaks);
+        self.found.strings.push(Odd { text: value, document, applied, lines });
     }
 
     #[inline(never)]
@@ -304,16 +287,15 @@ impl Visitor for Sweep<'_> {
         // under `data`; the rule for last-applied-configuration wants it decoded all the same.
         if value.escaped || self.key == Key::Applied {
             self.odd(value);
-        } else if length >= MIN_TEXT {
+            return;
+        }
+        if length > 2 && self.doc[value.start] == b'-' {
+            self.option = self.option(value);
+        }
+        if length >= MIN_TEXT {
             let raw = value.raw(self.doc);
-            if raw[0] == b'-' {
-                self.option = self.option(value);
-            }
             if !is_time(raw) {
                 self.found.texts.push(value.start..value.end);
-                if length >= packed::MIN {
-                    self.packed(value);
-                }
             }
         } else if self.detector.may_begin(self.doc, value.start) {
             // A program's name, with its arguments in the strings after it.

@@ -2,21 +2,22 @@
 //! strings, documents and text inside of them.
 
 use super::{Fields, NESTED_LIMIT, Redactor, Scratch};
-use crate::nested::{Decoded, Place};
+use crate::nested::{Decoded, Place, percent};
 use crate::packed::{self, Opened};
 use crate::path::Leaf;
 use crate::sweep::{Found, Named, Odd, Sweep};
 use crate::values::judge;
 use crate::yaml::{self, Yaml};
-use auditship_event::Edits;
 use auditship_event::scan::{self, Malformed};
+use auditship_event::{Edits, text};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Documents inside strings are opened to this depth; a deeper one is masked as a whole.
 const MAX_LEVEL: usize = 8;
 
-/// Strings packed in documents that are packed in strings are opened to this depth.
-const MAX_PACKED: usize = 3;
+/// What is packed is opened to this depth, counting base64 in base64 and documents in strings; a deeper one goes.
+const MAX_PACKED: usize = 6;
 
 impl Redactor {
     /// Looks through a whole document: objects by kind, and documents inside its strings.
@@ -51,9 +52,12 @@ impl Redactor {
             self.select(fields.rule, &fields.set, fields.set.start(), doc, *object, place, scratch);
         }
         for Named { value, class, form } in &found.named {
-            let raw = value.raw(doc);
-            if judge(raw, *class)
-                && let Some(rule) = self.detector.rule_for(raw, *form)
+            let raw = match value.escaped {
+                true => Cow::Owned(text::decoded(doc, *value).into_owned().into_bytes()),
+                false => Cow::Borrowed(value.raw(doc)),
+            };
+            if judge(&raw, *class)
+                && let Some(rule) = self.detector.rule_for(&raw, *form)
             {
                 let leaf = Leaf { range: value.start..value.end, string: true };
                 self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
@@ -64,25 +68,12 @@ impl Redactor {
             let at = gone.partition_point(|gone| gone.end < value.end);
             gone.get(at).is_some_and(|gone| gone.start <= value.start && value.end <= gone.end)
         };
-        for value in &found.packed {
-            let whole = value.start..value.end;
-            if is_gone(&whole) {
-                continue;
-            }
-            // Runs among other text are found with the text.
-            if packed::run(doc, value.start, &whole) == whole
-                && let Some(rule) = self.inside(value.raw(doc), scratch, 0)
-            {
-                let leaf = Leaf { range: whole, string: true };
-                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
-            }
-        }
         for odd in &found.strings {
             self.odd(odd, doc, place, hints, decoded, scratch);
         }
         // Last: where another rule takes the same value, it goes under that rule.
         for text in found.texts.iter().filter(|text| !is_gone(text)) {
-            self.detect(doc, text.clone(), place, scratch);
+            self.detect(doc, text.clone(), place, hints, scratch);
         }
     }
 
@@ -98,23 +89,46 @@ impl Redactor {
         rule
     }
 
-    /// The rule that finds something in a text that is not itself edited.
+    /// The rule that finds something in a text that is not itself edited: opened text, whatever stands in it.
     fn holds(&self, text: &[u8], scratch: &mut Scratch, depth: usize) -> Option<u16> {
         let mut runs = scratch.runs.pop().unwrap_or_default();
-        let mut rule =
-            self.detector.first(text, &mut runs).or_else(|| self.document_inside(text, scratch, depth));
+        let mut rule = None;
+        let percent =
+            self.detector.each(text, 0..text.len(), &mut runs, |found, _| rule = rule.or(Some(found)));
+        rule = rule.or_else(|| self.document_inside(text, scratch, depth));
         if rule.is_none() && yaml::may_be(text) {
-            self.yaml(text, &[], &mut scratch.yaml, |found, _| rule = rule.or(Some(found)));
+            let Scratch { yaml, .. } = scratch;
+            self.yaml(text, &[], yaml, |found, _| rule = rule.or(Some(found)));
+        }
+        self.embedded(text, scratch, |_, fields, _| rule = rule.or(Some(fields.rule)));
+        for piece in spelled_pieces(text) {
+            rule = rule.or_else(|| {
+                let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
+                decoded.fill(&text[piece], 0);
+                let rule = self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth));
+                scratch.pool.push((decoded, found));
+                rule
+            });
         }
         for run in runs.drain(..) {
-            rule = match rule {
-                None if depth >= MAX_PACKED => Some(self.number(NESTED_LIMIT)),
-                None => self.inside(&text[run], scratch, depth + 1),
-                found => found,
-            };
+            rule = rule.or_else(|| self.deeper(depth, |depth| self.inside(&text[run], scratch, depth)));
         }
         scratch.runs.push(runs);
+        for word in percent.then(|| encoded_words(text, 0..text.len())).into_iter().flatten() {
+            rule = rule.or_else(|| {
+                let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
+                decoded.fill_percent(&text[word], 0);
+                let rule = self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth));
+                scratch.pool.push((decoded, found));
+                rule
+            });
+        }
         rule
+    }
+
+    /// One level deeper, where that is allowed; else it goes for its depth.
+    fn deeper(&self, depth: usize, look: impl FnOnce(usize) -> Option<u16>) -> Option<u16> {
+        if depth < MAX_PACKED { look(depth + 1) } else { Some(self.number(NESTED_LIMIT)) }
     }
 
     /// Tells every value in YAML that must go, with its rule: by the kind of its object, by the request's resource, and
@@ -143,25 +157,31 @@ impl Redactor {
         if !matches!(text.get(scan::skip_space(text, 0)), Some(b'{' | b'[')) {
             return None;
         }
-        let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
+        let (mut decoded, mut found) = scratch.pool.pop().unwrap_or_default();
         let swept = scan::document(text, &mut Sweep::new(text, &self.kinds, &self.detector, &mut found));
         let mut rule = None;
         if swept.is_ok() {
             let kind = found.objects.first().map(|(_, kind)| self.kind_fields[usize::from(*kind)]);
-            rule = kind.map(|fields| self.fields[fields].rule);
-            for value in &found.packed {
-                rule = match rule {
-                    None if depth >= MAX_PACKED => Some(self.number(NESTED_LIMIT)),
-                    None => self.inside(value.raw(text), scratch, depth + 1),
-                    found => found,
-                };
+            rule = kind.map(|fields| self.fields[fields].rule).or_else(|| {
+                let named = found.named.iter().filter(|named| judge(named.value.raw(text), named.class));
+                named.map(|named| self.detector.rule_for(named.value.raw(text), named.form)).next()?
+            });
+            for value in found.texts.iter().filter(|value| packed::is_all(text, value)) {
+                let value = &text[value.clone()];
+                rule = rule.or_else(|| self.deeper(depth, |depth| self.inside(value, scratch, depth)));
+            }
+            for odd in &found.strings {
+                rule = rule.or_else(|| {
+                    decoded.fill(odd.text.raw(text), 0);
+                    self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth))
+                });
             }
         }
         scratch.pool.push((decoded, found));
         rule
     }
 
-    /// A string that must be decoded: a document, text of several lines, or text spelled with escapes.
+    /// A string that is spelled with escapes: a document, or other text.
     fn odd(
         &self,
         odd: &Odd,
@@ -173,36 +193,213 @@ impl Redactor {
     ) {
         decoded.fill(odd.text.raw(doc), odd.text.start);
         let inside = Place::inside(decoded, place);
-        let whole = Leaf { range: odd.text.start..odd.text.end, string: true };
-        let first = scan::skip_space(&decoded.bytes, 0);
-        if odd.document && matches!(decoded.bytes.get(first), Some(b'{' | b'[')) {
-            if inside.level > MAX_LEVEL {
-                let rule = self.number(NESTED_LIMIT);
-                self.push(rule, doc, &whole, place, &mut scratch.text, &mut scratch.edits);
-                return;
-            }
-            if self.sweep(&decoded.bytes, &inside, hints, scratch).is_ok() {
-                for at in hints {
-                    let Fields { rule, set, .. } = &self.fields[*at];
-                    self.select(*rule, set, set.start(), &decoded.bytes, 0, &inside, scratch);
-                    self.patch(*rule, set, set.start(), &decoded.bytes, 0, &inside, scratch);
-                }
-                return;
-            }
+        let whole = |rule: u16, scratch: &mut Scratch| {
+            let leaf = Leaf { range: odd.text.start..odd.text.end, string: true };
+            self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
+        };
+        match self.document(odd.document, &decoded.bytes, &inside, hints, scratch) {
+            Document::Yes => {}
+            Document::TooDeep => whole(self.number(NESTED_LIMIT), scratch),
+            Document::No => match self.last_applied {
+                Some(rule) if odd.applied => whole(rule, scratch),
+                _ => self.lines(odd.lines, &decoded.bytes, &inside, hints, scratch),
+            },
         }
-        if let (true, Some(rule)) = (odd.applied, self.last_applied) {
-            self.push(rule, doc, &whole, place, &mut scratch.text, &mut scratch.edits);
-            return;
+    }
+
+    /// Looks through a text that may be a JSON document.
+    fn document(
+        &self,
+        may_be: bool,
+        text: &[u8],
+        place: &Place<'_>,
+        hints: &[usize],
+        scratch: &mut Scratch,
+    ) -> Document {
+        if !may_be || !matches!(text.get(scan::skip_space(text, 0)), Some(b'{' | b'[')) {
+            return Document::No;
         }
-        let text = &decoded.bytes;
-        if odd.lines && yaml::may_be(text) {
+        if place.level > MAX_LEVEL {
+            return Document::TooDeep;
+        }
+        if self.sweep(text, place, hints, scratch).is_err() {
+            return Document::No;
+        }
+        for at in hints {
+            let Fields { rule, set, .. } = &self.fields[*at];
+            self.select(*rule, set, set.start(), text, 0, place, scratch);
+            self.patch(*rule, set, set.start(), text, 0, place, scratch);
+        }
+        Document::Yes
+    }
+
+    /// Looks through a text that is no JSON document and may be YAML.
+    fn lines(&self, may_be: bool, text: &[u8], place: &Place<'_>, hints: &[usize], scratch: &mut Scratch) {
+        if may_be && yaml::may_be(text) {
             let Scratch { yaml, edits, text: out, .. } = scratch;
             self.yaml(text, hints, yaml, |rule, range| {
-                self.push(rule, text, &Leaf { range, string: true }, &inside, out, edits);
+                self.push(rule, text, &Leaf { range, string: true }, place, out, edits);
             });
         }
-        self.detect(text, 0..text.len(), &inside, scratch);
+        self.between_quotes(text, place, hints, scratch);
+        self.embedded(text, scratch, |object, fields, scratch| {
+            self.select(fields.rule, &fields.set, fields.set.start(), text, object, place, scratch);
+        });
+        self.detect(text, 0..text.len(), place, hints, scratch);
     }
+
+    /// Looks through what stands between quotes in a text that is no document itself, spelled with escapes.
+    fn between_quotes(&self, text: &[u8], place: &Place<'_>, hints: &[usize], scratch: &mut Scratch) {
+        for piece in spelled_pieces(text) {
+            let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
+            decoded.fill(&text[piece.clone()], piece.start);
+            let inside = Place::inside(&decoded, place);
+            match self.document(true, &decoded.bytes, &inside, hints, scratch) {
+                Document::Yes => {}
+                Document::No if inside.level <= MAX_LEVEL => {
+                    self.lines(true, &decoded.bytes, &inside, hints, scratch);
+                }
+                Document::No | Document::TooDeep => {
+                    let leaf = Leaf { range: piece, string: true };
+                    let rule = self.number(NESTED_LIMIT);
+                    self.push(rule, text, &leaf, place, &mut scratch.text, &mut scratch.edits);
+                }
+            }
+            scratch.pool.push((decoded, found));
+        }
+    }
+
+    /// Tells where in a text JSON objects of kinds with rules begin, also where they are cut.
+    fn embedded(
+        &self,
+        text: &[u8],
+        scratch: &mut Scratch,
+        mut tell: impl FnMut(usize, &Fields, &mut Scratch),
+    ) {
+        if memchr::memmem::find(text, b"kind\"").is_none() {
+            return;
+        }
+        let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
+        let mut at = 0;
+        while let Some(step) = memchr::memchr(b'{', &text[at..]) {
+            at += step;
+            let swept = scan::value(text, at, &mut Sweep::new(text, &self.kinds, &self.detector, &mut found));
+            for (object, kind) in &found.objects {
+                tell(*object, &self.fields[self.kind_fields[usize::from(*kind)]], scratch);
+            }
+            at = swept.unwrap_or_else(|cut| cut.at).max(at + 1).min(text.len());
+        }
+        scratch.pool.push((decoded, found));
+    }
+
+    /// Adds the edits of what has a credential's form in `doc[range]`, and of what holds such in base64 or
+    /// percent-encoded.
+    pub(super) fn detect(
+        &self,
+        doc: &[u8],
+        range: Range<usize>,
+        place: &Place<'_>,
+        hints: &[usize],
+        scratch: &mut Scratch,
+    ) {
+        let mut runs = scratch.runs.pop().unwrap_or_default();
+        let percent = self.detector.each(doc, range.clone(), &mut runs, |rule, range| {
+            self.push(rule, doc, &Leaf { range, string: true }, place, &mut scratch.text, &mut scratch.edits);
+        });
+        for run in runs.drain(..) {
+            if let Some(rule) = self.inside(&doc[run.clone()], scratch, 0) {
+                let leaf = Leaf { range: run, string: true };
+                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
+            }
+        }
+        scratch.runs.push(runs);
+        if percent {
+            for word in encoded_words(doc, range) {
+                self.percent(doc, word, place, hints, scratch);
+            }
+        }
+    }
+
+    /// Looks through percent-encoded text.
+    fn percent(
+        &self,
+        doc: &[u8],
+        range: Range<usize>,
+        place: &Place<'_>,
+        hints: &[usize],
+        scratch: &mut Scratch,
+    ) {
+        let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
+        decoded.fill_percent(&doc[range.clone()], range.start);
+        let inside = Place::inside_percent(&decoded, place);
+        let deep = inside.level > MAX_LEVEL
+            || match self.document(true, &decoded.bytes, &inside, hints, scratch) {
+                Document::Yes => false,
+                Document::TooDeep => true,
+                Document::No => {
+                    self.lines(true, &decoded.bytes, &inside, hints, scratch);
+                    false
+                }
+            };
+        if deep {
+            let leaf = Leaf { range, string: true };
+            self.push(self.number(NESTED_LIMIT), doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
+        }
+        scratch.pool.push((decoded, found));
+    }
+}
+
+/// The pieces of a text between quotes that hold backslashes. Which quotes open and which close is not asked: a text may
+/// hold a stray one.
+fn spelled_pieces(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut at = if memchr::memchr(b'\\', text).is_some() { 0 } else { text.len() };
+    std::iter::from_fn(move || {
+        while at < text.len() {
+            let (start, mut spelled) = (at, false);
+            let mut end = at;
+            while let Some(step) = memchr::memchr2(b'"', b'\\', &text[end..]) {
+                end += step;
+                if text[end] == b'"' {
+                    break;
+                }
+                spelled = true;
+                end = (end + 2).min(text.len());
+            }
+            let end = if text.get(end) == Some(&b'"') { end } else { text.len() };
+            at = end + 1;
+            // All of it, and not between quotes at all: that has been looked at as it stands.
+            if spelled && (start, end) != (0, text.len()) {
+                return Some(start..end);
+            }
+        }
+        None
+    })
+}
+
+/// The words of `text[range]` in which something is percent-encoded; those are encoded as a whole.
+fn encoded_words(text: &[u8], range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let start = range.start;
+    let words =
+        text[range].split(|b| b.is_ascii_whitespace() || matches!(b, b'"' | b'\'' | b'<' | b'>' | b'`'));
+    words
+        .scan(start, |at, word| {
+            let here = *at..*at + word.len();
+            *at = here.end + 1;
+            Some((here, word))
+        })
+        .filter(|(_, word)| {
+            let query = memchr::memchr(b'?', word).is_some_and(|at| word[at..].contains(&b'+'));
+            query || memchr::memchr_iter(b'%', word).any(|at| percent(&word[at..]).is_some())
+        })
+        .map(|(here, _)| here)
+}
+
+/// What came of looking through a text as a JSON document.
+enum Document {
+    Yes,
+    No,
+    /// It stands in too many strings.
+    TooDeep,
 }
 
 /// The values of the line at `place`, in its order, that go as a whole: to look inside of them would be in vain.

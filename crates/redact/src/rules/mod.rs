@@ -12,15 +12,19 @@ mod last_applied;
 mod machine_config;
 mod named_values;
 mod oauth_client;
+mod password_file;
+mod password_hash;
 mod private_key;
 mod program_option;
 mod proxy_path;
 mod route_key;
 mod secret_data;
+mod sql_password;
 mod token_request;
 mod token_review;
 mod url_password;
 mod vendor_tokens;
+mod webhook_url;
 
 /// One built-in rule.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ pub enum Needle {
     Begin(&'static str),
     /// At the end of a word, four bytes at least.
     End(&'static str),
-    /// Anywhere; begins with one of `:`, `%`, `~`, `$`, `{`, and has three bytes at least.
+    /// Anywhere; begins with one of `:`, `%`, `$`, `{` and has three bytes at least, or is `~`.
     Mark(&'static str),
 }
 
@@ -97,6 +101,11 @@ pub const RULES: &[&Rule] = &[
     &basic_auth::RULE,
     &private_key::RULE,
     &url_password::RULE,
+    &password_hash::RULE,
+    &password_file::NETRC,
+    &password_file::PGPASS,
+    &sql_password::RULE,
+    &webhook_url::RULE,
     &vendor_tokens::GITHUB,
     &vendor_tokens::GITLAB,
     &vendor_tokens::SLACK,
@@ -113,6 +122,9 @@ pub const RULES: &[&Rule] = &[
     &vendor_tokens::OPENSHIFT,
     &vendor_tokens::AGE,
     &vendor_tokens::ATLASSIAN,
+    &vendor_tokens::AZURE,
+    &vendor_tokens::TWILIO,
+    &vendor_tokens::OTHERS,
     &named_values::MEMBER,
     &named_values::NAMED,
     &named_values::ARGUMENT,

@@ -58,7 +58,7 @@ mod tests {
     fn arguments() {
         check(
             r#"{"requestObject":{"args":["--password","x","--db-password=y z","--token=a1b2c3d4e5f6a7b8","-v"],"c":"sh -c 'app --password hunter2 --x'"},"requestURI":"/exec?command=app\u0026command=--password\u0026command=pw1\u0026stdin=true"}"#,
-            r#"{"requestObject":{"args":["--password","‹argument›","--db-password=‹argument› z","--token=‹argument›","-v"],"c":"sh -c 'app --password ‹argument› --x'"},"requestURI":"/exec?command=app\u0026command=--password\u0026command=‹argument›\u0026stdin=true"}"#,
+            r#"{"requestObject":{"args":["--password","‹argument›","--db-password=‹argument›","--token=‹argument›","-v"],"c":"sh -c 'app --password ‹argument› --x'"},"requestURI":"/exec?command=app\u0026command=--password\u0026command=‹argument›\u0026stdin=true"}"#,
         );
     }
 

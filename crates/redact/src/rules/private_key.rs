@@ -2,8 +2,7 @@
 
 use super::{Needle, Rule, Selector};
 use crate::config::Action;
-use crate::detect::run;
-use crate::packed::STANDARD;
+use crate::packed::{self, STANDARD};
 use base64::Engine;
 use std::ops::Range;
 
@@ -58,12 +57,11 @@ fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
 
 /// A PEM block in base64, as in a kubeconfig's `client-key-data`: all of it.
 fn encoded(text: &[u8], at: usize) -> Option<Range<usize>> {
-    let window = &text[..text.len().min(at + 2 * MAX_BODY)];
-    let end = run(window, at, |b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/' || b == b'=');
+    let end = packed::run(text, at, &(at..text.len().min(at + 2 * MAX_BODY))).end;
     // The label stands in the first bytes: whole groups of four characters decode by themselves.
-    let label = (end - at).min(4 * MAX_LABEL) & !3;
+    let label = (end - at).min(32) & !3;
     let head = STANDARD.decode(&text[at..at + label]).ok()?;
-    memchr::memmem::find(&head, b"PRIVATE KEY").map(|_| at..end)
+    memchr::memmem::find(&head, b"PRIVATE").map(|_| at..end)
 }
 
 /// Where the line breaks and spaces end with which `body` begins. Any other escape is a letter of the key.

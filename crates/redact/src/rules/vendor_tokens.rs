@@ -49,8 +49,18 @@ pub(super) static GITHUB: Rule = rule(
 /// `docs.gitlab.com`, "Token overview", token prefixes.
 pub(super) static GITLAB: Rule = rule(
     "gitlab-token",
-    "GitLab personal access tokens",
-    &[Needle::Begin("glpat-")],
+    "GitLab tokens",
+    &[
+        Needle::Begin("glpat-"),
+        Needle::Begin("gldt-"),
+        Needle::Begin("glrt-"),
+        Needle::Begin("glcbt-"),
+        Needle::Begin("glptt-"),
+        Needle::Begin("glft-"),
+        Needle::Begin("glimt-"),
+        Needle::Begin("glagent-"),
+        Needle::Begin("glsoat-"),
+    ],
     prefixed!(|b| is_base64url(b) || b == b'.', 20..=300),
 );
 
@@ -162,6 +172,94 @@ pub(super) static AGE: Rule = rule(
 pub(super) static ATLASSIAN: Rule =
     rule("atlassian-token", "Atlassian API tokens", &[Needle::Begin("ATATT3")], atlassian);
 
+/// Client secrets of Microsoft Entra ID: three letters, a digit, `Q~`, 31 to 34 letters (as gitleaks has it).
+pub(super) static AZURE: Rule = rule(
+    "azure-client-secret",
+    "client secrets of Microsoft Entra ID",
+    &[Needle::Mark("~")],
+    |text, at, _| {
+        let start = at.checked_sub(5)?;
+        let [a, b, c, digit, b'Q'] = text[start..at] else { return None };
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b"_-.~".contains(&b);
+        let end = run(&text[..text.len().min(at + 40)], at + 1, letter);
+        let known = [a, b, c].into_iter().all(letter) && digit.is_ascii_digit() && begins(text, start);
+        (known && (31..=34).contains(&(end - at - 1))).then_some(start..end)
+    },
+);
+
+/// `twilio.com/docs/iam/api-keys`: `SK` and 32 hexadecimal digits. Account ids (`AC…`) are public.
+pub(super) static TWILIO: Rule = rule(
+    "twilio-key",
+    "Twilio API keys",
+    &[
+        Needle::Begin("SK0"),
+        Needle::Begin("SK1"),
+        Needle::Begin("SK2"),
+        Needle::Begin("SK3"),
+        Needle::Begin("SK4"),
+        Needle::Begin("SK5"),
+        Needle::Begin("SK6"),
+        Needle::Begin("SK7"),
+        Needle::Begin("SK8"),
+        Needle::Begin("SK9"),
+        Needle::Begin("SKa"),
+        Needle::Begin("SKb"),
+        Needle::Begin("SKc"),
+        Needle::Begin("SKd"),
+        Needle::Begin("SKe"),
+        Needle::Begin("SKf"),
+    ],
+    |text, at, _| token(text, at, "SK", |b| b.is_ascii_hexdigit(), 32..=32),
+);
+
+/// Tokens of more vendors, each of which begins with a word that nothing else begins with.
+pub(super) static OTHERS: Rule = rule(
+    "vendor-token",
+    "tokens of Databricks, Docker Hub, Doppler, Grafana, Linear, New Relic, Postman, Pulumi, RubyGems, Sentry, Shopify, \
+     Square, Supabase, Tailscale, JFrog, AWS sessions",
+    &[
+        Needle::Begin("dapi"),
+        Needle::Begin("dckr_pat_"),
+        Needle::Begin("dckr_oat_"),
+        Needle::Begin("dp.pt."),
+        Needle::Begin("dp.st."),
+        Needle::Begin("glsa_"),
+        Needle::Begin("glc_"),
+        Needle::Begin("lin_api_"),
+        Needle::Begin("NRAK-"),
+        Needle::Begin("PMAK-"),
+        Needle::Begin("pul-"),
+        Needle::Begin("rubygems_"),
+        Needle::Begin("sntrys_"),
+        Needle::Begin("sntryu_"),
+        Needle::Begin("shpat_"),
+        Needle::Begin("shpca_"),
+        Needle::Begin("shpss_"),
+        Needle::Begin("sq0atp-"),
+        Needle::Begin("sq0csp-"),
+        Needle::Begin("sbp_"),
+        Needle::Begin("tskey-"),
+        Needle::Begin("AKCp"),
+        Needle::Begin("IQoJb3JpZ2lu"),
+        Needle::Begin("FwoGZXIvYXdz"),
+    ],
+    |text, at, prefix| {
+        let hex = |b: u8| b.is_ascii_hexdigit();
+        match prefix {
+            "dapi" => token(text, at, prefix, hex, 32..=32),
+            "pul-" | "sbp_" => token(text, at, prefix, hex, 40..=40),
+            "rubygems_" => token(text, at, prefix, hex, 48..=48),
+            "shpat_" | "shpca_" | "shpss_" => token(text, at, prefix, hex, 32..=32),
+            "AKCp" => token(text, at, prefix, alphanumeric, 60..=80),
+            // An AWS session token is long base64.
+            "IQoJb3JpZ2lu" | "FwoGZXIvYXdz" => {
+                token(text, at, prefix, |b| alphanumeric(b) || b"+/=".contains(&b), 100..=4096)
+            }
+            _ => token(text, at, prefix, |b| is_base64url(b) || b"+/=.".contains(&b), 20..=400),
+        }
+    },
+);
+
 fn atlassian(text: &[u8], at: usize, _: &str) -> Option<Range<usize>> {
     let window = &text[..text.len().min(at + 300)];
     let end = run(window, at, |b| is_base64url(b) || b == b'=');
@@ -198,6 +296,14 @@ mod tests {
             ("huggingface-token", format!("hf_{}", &BODY[..34])),
             ("openshift-token", format!("sha256~{}", &BODY[..43])),
             ("age-secret-key", format!("AGE-SECRET-KEY-1{}", BODY[..58].to_uppercase())),
+            ("gitlab-token", format!("glrt-{}", &BODY[..20])),
+            ("azure-client-secret", format!("aB38Q~{}", &BODY[..34])),
+            ("twilio-key", format!("SK{}", &hex[..32])),
+            ("vendor-token", format!("dckr_pat_{}", &BODY[..27])),
+            ("vendor-token", format!("glsa_{}_01234567", &BODY[..32])),
+            ("vendor-token", format!("dapi{}", &hex[..32])),
+            ("vendor-token", format!("shpat_{}", &hex[..32])),
+            ("vendor-token", format!("IQoJb3JpZ2lu{BODY}{BODY}")),
             ("atlassian-token", format!("ATATT3xFfGF0{BODY}=01234567")),
         ] {
             check(
@@ -228,6 +334,12 @@ mod tests {
             "disk-ant-",
             "hf_cache",
             "sha256~",
+            "8Q~short",
+            "SK12",
+            "dapi-server",
+            "glsa_role",
+            "pul-0",
+            "shpat_x",
             "AGE-SECRET-KEY-1",
             "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         ] {

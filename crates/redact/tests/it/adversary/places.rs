@@ -94,21 +94,6 @@ pub fn place(chance: &mut Chance) -> Place {
 }
 
 impl Place {
-    /// Whether the value goes whatever it is.
-    pub fn always(self) -> bool {
-        matches!(self, Place::Always(_))
-    }
-
-    /// Whether the value is base64 in any case.
-    pub fn packed(self) -> bool {
-        matches!(self, Place::Field(at) | Place::LastApplied(at) if CARRIERS[at].type_ == "bytes")
-    }
-
-    /// Whether a JSON document stands there as it is, and not in a string.
-    pub fn structured(self) -> bool {
-        matches!(self, Place::Field(at) if CARRIERS[at].type_ == "any")
-    }
-
     /// The kind and path, for whoever reads a failure.
     pub fn name(self) -> String {
         match self {
