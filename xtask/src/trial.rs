@@ -26,8 +26,8 @@ const TURN: Duration = Duration::from_millis(5);
 /// The longest that the agent stays dead.
 const DEAD_MAX_MS: u64 = 500;
 
-/// What the agent saw so shortly before it was killed may not have reached its state log, which is synced once a
-/// second.
+/// What was written so shortly before the agent was killed it may not have seen, or not written to its state log: at
+/// best it looks ten times a second and writes four times, on a busy machine later.
 const UNSAVED: Duration = Duration::from_millis(1500);
 
 /// An agent that follows delivers what is older than this, unless the backend was away a short time ago.

@@ -126,6 +126,8 @@ pub(crate) struct View {
     pub(crate) reason: &'static str,
     /// Its end was not seen: more may have been written, here and in files after it.
     pub(crate) edge: bool,
+    /// There may be more of it than `length`.
+    pub(crate) endless: bool,
     /// It was settled by everyone before its file went away.
     pub(crate) buried: bool,
     /// What it begins with.

@@ -54,8 +54,11 @@ pub struct StreamRecord {
     pub input: String,
     /// The hash of its first bytes, uncompressed.
     pub head: Hash,
-    /// How long it was when last seen, uncompressed.
+    /// How long it was when last seen, uncompressed: so much is lost for certain when its file is.
     pub length: u64,
+    /// Its end was not seen: there may have been more than `length`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub endless: bool,
     /// The file's name when last seen; for messages only.
     pub file: String,
     /// Where it was, as a hint: an inode number is used again at once. 0 and 0: it is settled by everyone and gone.
@@ -311,6 +314,7 @@ mod tests {
                 input: "apiserver".into(),
                 head: Hash::of(b"head"),
                 length: 4,
+                endless: id == 2,
                 file: "audit.log".into(),
                 device: 1,
                 inode: 2,

@@ -273,7 +273,8 @@ impl Desk {
     /// A compressed stream's length is known when it was read to its end.
     fn measure(&mut self, consumers: &BTreeMap<u64, Reach>) {
         for reach in consumers.values() {
-            for stream in &reach.done {
+            // Nobody has read to its end what was given up.
+            for stream in reach.done.iter().filter(|stream| self.holdings.contains_key(stream)) {
                 self.roster.measured(*stream, reach.read.get(stream).copied().unwrap_or(0));
             }
         }
@@ -288,17 +289,33 @@ impl Desk {
         consumers: &BTreeMap<u64, Reach>,
     ) {
         let key = |stat: &Stat| (stat.device, stat.inode);
-        let owner: HashMap<_, _> =
-            (0..seen.len()).filter_map(|index| Some((key(&helds[index].stat), found[index]?))).collect();
-        // A descriptor whose file now is another stream was truncated under us.
+        let owner: HashMap<_, _> = (0..seen.len())
+            .filter_map(|index| Some((key(&helds[index].stat), (found[index]?, &seen[index].path))))
+            .collect();
         let (reasons, roster) = (&mut self.reasons, &mut self.roster);
         self.holdings.retain(|stream, held| {
-            let mine = owner.get(&key(&held.stat)).is_none_or(|other| other == stream);
-            if !mine {
-                reasons.insert(*stream, "truncated");
-                roster.cut(*stream);
+            if let Some((_, path)) = owner.get(&key(&held.stat)).filter(|(other, _)| other != stream) {
+                // A descriptor whose file now is another stream was truncated under us. Without one, the number of a
+                // deleted file was given to a new one, unless it even has the same path.
+                if held.slot.is_open() || **path == held.path {
+                    reasons.insert(*stream, "truncated");
+                    roster.cut(*stream);
+                }
+                return false;
             }
-            mine
+            if let Ok(now) = held.look()
+                && now.stat != held.stat
+            {
+                if now.encoding == Encoding::Plain && now.stat.size < held.stat.size {
+                    reasons.insert(*stream, "truncated");
+                    roster.cut(*stream);
+                }
+                *held = Arc::new(now);
+            }
+            if held.encoding == Encoding::Plain && !owner.contains_key(&key(&held.stat)) {
+                roster.measured(*stream, held.stat.size);
+            }
+            true
         });
         for (index, stream) in found.iter().enumerate() {
             let Some(stream) = *stream else { continue };
@@ -320,20 +337,7 @@ impl Desk {
         let visible: BTreeSet<StreamId> = found.iter().flatten().copied().collect();
         let last: BTreeSet<StreamId> =
             self.roster.groups().filter_map(|(_, order)| order.last().copied()).collect();
-        let (reasons, roster) = (&mut self.reasons, &mut self.roster);
         self.holdings.retain(|stream, held| {
-            if let Ok(now) = held.look()
-                && now.stat != held.stat
-            {
-                if now.encoding == Encoding::Plain && now.stat.size < held.stat.size {
-                    reasons.insert(*stream, "truncated");
-                    roster.cut(*stream);
-                }
-                *held = Arc::new(now);
-            }
-            if held.encoding == Encoding::Plain && !owner.contains_key(&key(&held.stat)) {
-                roster.measured(*stream, held.stat.size);
-            }
             // The last one may still be written to, though its name is gone.
             let wanted = last.contains(stream) || !all_read(consumers, *stream, held);
             visible.contains(stream) || (wanted && held.slot.is_open())
@@ -481,7 +485,7 @@ impl Desk {
             let settled = |reach: &Reach| {
                 let committed = reach.committed.get(stream).is_some_and(|at| *at >= known.record.length);
                 // That something may be missing must have been told.
-                let known_end = !known.edge && known.record.length > 0;
+                let known_end = !known.edge && !known.record.endless && known.record.length > 0;
                 committed && (known_end || reach.done.contains(stream))
             };
             known.missing >= GONE_AFTER
@@ -526,6 +530,7 @@ impl Desk {
                 gone: file.is_none() && (reason == Some("released") || known.missing >= GONE_AFTER),
                 reason: reason.unwrap_or("deleted"),
                 edge: known.edge,
+                endless: known.record.endless,
                 buried: known.record.inode == 0,
                 head: known.record.head.clone(),
                 rank: place.is_some().then_some(mine),

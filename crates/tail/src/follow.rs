@@ -305,7 +305,9 @@ impl Follower {
     fn finish(&mut self, group: &GroupView, view: &View, at: u64) {
         let before = self.marks.insert(view.id, Mark { at, done: true }).unwrap_or_default();
         // A compressed file that was never read to its end may have been of any length.
-        let unmeasured = view.file.is_none() && !view.buried && (view.length == 0 || before.at > view.length);
+        let unmeasured = view.file.is_none()
+            && !view.buried
+            && (view.endless || view.length == 0 || before.at > view.length);
         if (view.edge || unmeasured) && !before.done {
             let mut later = group.streams.iter().skip_while(|other| other.id != view.id).skip(1);
             let next = later.find(|next| next.file.is_some());

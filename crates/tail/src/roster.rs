@@ -56,13 +56,7 @@ pub(crate) struct Known {
     pub(crate) edge: bool,
     /// Set when its file was seen by this process, not only read from the state log.
     met: bool,
-    /// The length in the record that was last handed out.
-    saved_length: u64,
 }
-
-/// The length in a record is brought up to date when it has grown by this much; it is only needed to know how much
-/// was lost.
-const LENGTH_STEP: u64 = 1 << 20;
 
 /// The streams of all inputs.
 #[derive(Default)]
@@ -72,7 +66,9 @@ pub(crate) struct Roster {
     order: BTreeMap<Group, Vec<StreamId>>,
     inputs: Vec<String>,
     next: u64,
-    changes: Vec<Entry>,
+    /// Of these the state log does not know the newest, their lengths included.
+    changed: BTreeSet<StreamId>,
+    retired: Vec<StreamId>,
     /// Files that turned out to hold something else than the stream: by device and inode.
     banned: BTreeSet<(StreamId, u64, u64)>,
     counts: Counts,
@@ -97,9 +93,8 @@ impl Roster {
                 record: record.clone(),
                 group: group.clone(),
                 missing: 0,
-                edge: record.inode != 0 && group.live == Path::new(&record.file),
+                edge: record.inode != 0 && (record.endless || group.live == Path::new(&record.file)),
                 met: false,
-                saved_length: record.length,
             };
             roster.streams.insert(record.id, known);
             roster.order.entry(group).or_default().push(record.id);
@@ -129,7 +124,10 @@ impl Roster {
 
     /// The records that changed since the last call.
     pub(crate) fn changes(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.changes)
+        let changed = std::mem::take(&mut self.changed);
+        let records = changed.iter().filter_map(|stream| self.streams.get(stream));
+        let records = records.map(|known| Entry::Stream(known.record.clone()));
+        records.chain(self.retired.drain(..).map(Entry::Retired)).collect()
     }
 
     /// The file at this place is not this stream, whatever its head says.
@@ -153,22 +151,23 @@ impl Roster {
 
     /// The plain file of a stream has grown, and nothing else has changed.
     pub(crate) fn grew(&mut self, stream: StreamId, length: u64) {
-        if let Some(known) = self.streams.get_mut(&stream) {
-            known.record.length = known.record.length.max(length);
-            if known.record.length >= known.saved_length + LENGTH_STEP {
-                known.saved_length = known.record.length;
-                self.changes.push(Entry::Stream(known.record.clone()));
-            }
-        }
-    }
-
-    /// Says how long a stream is, where only decoding could tell.
-    pub(crate) fn measured(&mut self, stream: StreamId, length: u64) {
         if let Some(known) = self.streams.get_mut(&stream)
             && known.record.length < length
         {
-            (known.record.length, known.saved_length) = (length, length);
-            self.changes.push(Entry::Stream(known.record.clone()));
+            known.record.length = length;
+            self.changed.insert(stream);
+        }
+    }
+
+    /// Says how long a stream is, where only a reader or a held descriptor could tell.
+    pub(crate) fn measured(&mut self, stream: StreamId, length: u64) {
+        if let Some(known) = self.streams.get_mut(&stream) {
+            let record = &mut known.record;
+            if record.length < length || (record.endless && !known.edge) {
+                record.length = record.length.max(length);
+                record.endless &= known.edge;
+                self.changed.insert(stream);
+            }
         }
     }
 
@@ -180,7 +179,8 @@ impl Roster {
             }
             self.order.retain(|_, order| !order.is_empty());
             self.banned.retain(|(other, ..)| *other != stream);
-            self.changes.push(Entry::Retired(stream));
+            self.changed.remove(&stream);
+            self.retired.push(stream);
         }
     }
 
@@ -275,8 +275,8 @@ impl Roster {
                 && known.missing == 0
                 && contents.deleted(known.record.id)
             {
-                known.edge = true;
-                self.changes.push(endless(&known.record));
+                (known.edge, known.record.endless) = (true, true);
+                self.changed.insert(known.record.id);
             }
         }
         for (stream, known) in &self.streams {
@@ -290,17 +290,17 @@ impl Roster {
         if let Some(known) = self.streams.get_mut(&stream)
             && known.record.inode != 0
         {
-            known.edge = false;
+            (known.edge, known.record.endless) = (false, false);
             (known.record.device, known.record.inode) = (0, 0);
-            self.changes.push(Entry::Stream(known.record.clone()));
+            self.changed.insert(stream);
         }
     }
 
     /// The end of a stream was never seen: its file was truncated.
     pub(crate) fn cut(&mut self, stream: StreamId) {
         if let Some(known) = self.streams.get_mut(&stream) {
-            known.edge = true;
-            self.changes.push(endless(&known.record));
+            (known.edge, known.record.endless) = (true, true);
+            self.changed.insert(stream);
         }
     }
 
@@ -405,11 +405,11 @@ impl Roster {
             head: Hash::default(),
             length: 0,
             file: String::new(),
+            endless: false,
             device: file.device,
             inode: file.inode,
         };
-        let known =
-            Known { record, group: file.group.clone(), missing: 0, edge: false, met: true, saved_length: 0 };
+        let known = Known { record, group: file.group.clone(), missing: 0, edge: false, met: true };
         // Rotated before it was ever seen; at the first scan everything is.
         self.counts.rotations += u64::from(self.counts.scans > 0 && file.stamp.is_some());
         self.streams.insert(id, known);
@@ -428,17 +428,12 @@ impl Roster {
             record.head = head;
         }
         (record.device, record.inode) = (file.device, file.inode);
-        if was_live && file.stamp.is_some() && file.length.is_none() {
-            // It grew after it was last seen, nobody knows how far.
-            (record.length, known.saved_length) = (0, 0);
-        }
+        // Compressed since it was last seen as the live file: it had grown, and only decoding tells how far.
+        record.endless = file.length.is_none() && (record.endless || (was_live && file.stamp.is_some()));
         record.length = record.length.max(file.length.unwrap_or(0));
         record.file = file.path.to_string_lossy().into_owned();
-        let grown = record.length >= known.saved_length + LENGTH_STEP;
-        let other = StreamRecord { length: record.length, ..before } != *record;
-        if grown || other {
-            known.saved_length = record.length;
-            self.changes.push(Entry::Stream(record.clone()));
+        if before != *record {
+            self.changed.insert(stream);
         }
         if known.group != file.group {
             let group = std::mem::replace(&mut known.group, file.group.clone());
@@ -520,11 +515,6 @@ pub(crate) trait Contents {
 pub(crate) enum Complete {
     Yes,
     No,
-}
-
-/// The record of a stream of which the end was never seen, for a restart before that is told.
-fn endless(record: &StreamRecord) -> Entry {
-    Entry::Stream(StreamRecord { length: 0, ..record.clone() })
 }
 
 /// Whether a stream was longer than `file` is.

@@ -134,6 +134,7 @@ mod tests {
             input: "apiserver".into(),
             head: Hash::of(b"head"),
             length: 100,
+            endless: false,
             file: "audit.log".into(),
             device: 1,
             inode: 2,

@@ -5,6 +5,7 @@
 mod cases;
 mod corpus;
 mod follow;
+mod killed;
 mod ledger;
 mod lines;
 mod model;

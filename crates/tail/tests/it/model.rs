@@ -81,6 +81,8 @@ struct Fate {
     excused: bool,
     /// Taken away by a deletion, of which the agent has to tell.
     deleted: bool,
+    /// It stood in a file that an agent has looked at, and what that knew was saved.
+    noted: bool,
 }
 
 #[derive(Clone, Default)]
@@ -104,6 +106,8 @@ struct Agent {
     saved: BTreeMap<StreamId, u64>,
     /// Gone from the disk, read through a descriptor.
     held: BTreeSet<String>,
+    /// In the plain files that it has looked at since it last saved.
+    looked: BTreeSet<String>,
     last: u32,
 }
 
@@ -317,8 +321,10 @@ impl Model {
             acked: Vec::new(),
             saved,
             held: BTreeSet::new(),
+            looked: BTreeSet::new(),
             last: 0,
         });
+        self.measure();
     }
 
     fn look(&mut self) {
@@ -327,6 +333,14 @@ impl Model {
             backup.seen |= there;
         }
         self.live.seen |= self.begun.is_some();
+        self.measure();
+    }
+
+    /// How much there is in a plain file, a look tells.
+    fn measure(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        let plain = self.backups.iter().filter(|backup| backup.step < 3).chain([&self.live]);
+        agent.looked.extend(plain.flat_map(|backup| &backup.lines).cloned());
     }
 
     fn scan(&mut self, seconds: u64) {
@@ -393,6 +407,9 @@ impl Model {
         let anchors = agent.follower.anchors(&positions);
         for entry in agent.catalogue.changes() {
             self.world.state.apply(entry);
+        }
+        for line in std::mem::take(&mut agent.looked) {
+            self.fates.get_mut(&line).unwrap().noted = true;
         }
         let totals = agent.ledger.committed();
         prop_assert!(totals.adds_up());
@@ -463,12 +480,15 @@ impl Model {
         let agent = self.agent.as_ref().unwrap();
         prop_assert_eq!(agent.ledger.totals(), agent.ledger.committed());
         let name = |line: &str| line.chars().take(11).collect::<String>();
-        let mut untold = None;
+        let (mut untold, mut known) = (None, 0);
         for (line, fate) in &self.fates {
             prop_assert!(fate.acked > 0 || fate.excused, "{} is missing", name(line));
             prop_assert!(fate.acked <= 1 + fate.again, "{} came {} times", name(line), fate.acked);
             untold = untold.or((fate.acked == 0 && fate.deleted).then(|| name(line)));
+            known += if fate.acked == 0 && fate.noted { line.len() as u64 } else { 0 };
         }
+        let lost: u64 = agent.ledger.committed().lost_bytes.values().sum();
+        prop_assert!(known <= lost, "{known} bytes are missing that an agent knew of, {lost} are lost");
         prop_assert!(untold.is_none() || self.lost > 0 || self.gaps > 0, "{:?} is missing silently", untold);
         Ok(())
     }
