@@ -58,16 +58,21 @@ impl Catalogue {
     fn spawn_with(self: &Arc<Catalogue>, mut watch: Watch, every: Duration) -> io::Result<Watcher> {
         let (stopped, stop) = io::pipe()?;
         let catalogue = Arc::clone(self);
+        // Before the first look: of what is written after it, a hint comes.
+        watch.follow(self.directories());
         let work = move || {
             loop {
                 let (begun, used) = (Instant::now(), cpu());
-                if catalogue.look(SystemTime::now()) == Scan::Full {
-                    watch.follow(catalogue.directories());
-                }
+                let full = catalogue.look(SystemTime::now()) == Scan::Full;
+                let added = full && watch.follow(catalogue.directories());
                 // A busy log says so all the time. While nobody listens, the kernel keeps one hint of many.
                 let rest = rest(begun.elapsed(), cpu().saturating_sub(used), every);
                 if wait(&stopped, None, begun + rest) == Woken::Stop {
                     return;
+                }
+                // What was written between the look and the watch gives no hint.
+                if added {
+                    continue;
                 }
                 if wait(&stopped, watch.inotify.as_ref(), begun + every) == Woken::Stop {
                     return;
@@ -273,9 +278,10 @@ impl Watch {
         Watch { inotify: inotify.ok(), dirs: BTreeMap::new() }
     }
 
-    /// Watches `dirs` and no others. Where one cannot be watched, the scan finds what happens in it.
-    fn follow(&mut self, dirs: BTreeSet<PathBuf>) {
-        let Some(inotify) = &self.inotify else { return };
+    /// Watches `dirs` and no others. Where one cannot be watched, the scan finds what happens in it. Gives whether one
+    /// was not watched before.
+    fn follow(&mut self, dirs: BTreeSet<PathBuf>) -> bool {
+        let Some(inotify) = &self.inotify else { return false };
         // Opening and reading are left out: our own looks must not wake us.
         let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
         let kinds = names | WatchFlags::MODIFY | WatchFlags::ONLYDIR;
@@ -288,12 +294,13 @@ impl Watch {
             })
             .collect();
         let wanted: BTreeSet<i32> = watched.values().copied().collect();
-        for gone in std::mem::replace(&mut self.dirs, watched).into_values() {
-            if !wanted.contains(&gone) {
-                // It is gone already where the directory is.
-                let _ = inotify::remove_watch(inotify, gone);
-            }
+        let before = std::mem::replace(&mut self.dirs, watched);
+        let before: BTreeSet<i32> = before.into_values().collect();
+        for gone in before.difference(&wanted) {
+            // It is gone already where the directory is.
+            let _ = inotify::remove_watch(inotify, *gone);
         }
+        wanted.difference(&before).next().is_some()
     }
 
     /// Takes all hints that are there; gives the files that they name.
@@ -414,12 +421,14 @@ mod tests {
         watch.follow(dirs.clone());
         for _ in 0..3 {
             fs::create_dir(&dir).unwrap();
-            watch.follow(dirs.clone());
+            // What was written in it before gave no hint: it has to be looked at once more, and only once.
+            assert!(watch.follow(dirs.clone()));
+            assert!(!watch.follow(dirs.clone()));
             watch.take_hints();
             fs::write(dir.join("audit.log"), "line\n").unwrap();
             assert!(!watch.take_hints().is_empty());
             fs::remove_dir_all(&dir).unwrap();
-            watch.follow(dirs.clone());
+            assert!(!watch.follow(dirs.clone()));
         }
         watch.follow(BTreeSet::new());
         assert!(watch.dirs.is_empty());
