@@ -8,6 +8,7 @@
 //! Invariant: a file is resting only if its backup's content is known, read by everyone, and was left alone for long;
 //! whatever else changes, it is seen at the next look.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ use auditship_event::StreamId;
 use crate::catalogue::Input;
 use crate::files::{self, Encoding, HEAD, Held, Stat};
 use crate::head::Head;
-use crate::names;
+use crate::names::{self, Stamp};
 use crate::roster::{Complete, Group, Roster, Seen};
 use crate::watch::{Listing, candidates};
 
@@ -63,6 +64,19 @@ pub(crate) struct Sight {
     pub(crate) seen: Vec<Seen>,
     pub(crate) helds: Vec<Arc<Held>>,
     pub(crate) complete: Complete,
+}
+
+/// A backup that was not looked at.
+struct Missed {
+    group: Group,
+    stamp: Stamp,
+}
+
+impl Missed {
+    /// Whether it is surely newer than another backup, or of another log.
+    fn is_after(&self, file: &Seen, stamp: &Stamp) -> bool {
+        self.group != file.group || names::older(stamp, &self.stamp) == Some(Ordering::Less)
+    }
 }
 
 /// A live file that has grown, and changed in no other way.
@@ -193,25 +207,44 @@ impl Looks {
         if thorough {
             self.thorough = Some(now);
         }
+        let mut moved = self.listed.len() != inputs.len() || !self.listed.iter().all(Listing::stands);
         // Where names may have moved, every file may be another one.
-        let mut all = thorough || !self.listed.iter().all(Listing::stands);
+        let mut all = thorough || moved;
         if all {
             self.list(inputs, true, &mut problems, now);
         }
-        let mut complete = Complete::No;
         for _ in 0..LOOKS {
             let (seen, helds) = self.look_through(all, holdings, roster, &mut problems, descriptors, now);
-            if !self.list(inputs, false, &mut problems, now) {
-                complete = if problems.is_empty() { Complete::Yes } else { Complete::No };
+            // Where they move, times do not vouch for them: the file system's clock may be another one.
+            if !self.list(inputs, moved, &mut problems, now) {
+                let complete = if problems.is_empty() { Complete::Yes } else { Complete::No };
                 return self.note(Sight { seen, helds, complete }, problems);
             }
-            all = true;
+            (all, moved) = (true, true);
         }
         let (seen, helds) = self.look_through(all, holdings, roster, &mut problems, descriptors, now);
-        // What is live now may have predecessors that the names do not show yet: they come first.
-        let backups = seen.into_iter().zip(helds).filter(|(seen, _)| seen.stamp.is_some());
-        let (seen, helds) = backups.unzip();
-        self.note(Sight { seen, helds, complete }, problems)
+        self.list(inputs, true, &mut problems, now);
+        let missed = self.missed();
+        // What is live now may have predecessors that the names did not show yet: they come first.
+        let stands = |file: &Seen| match &file.stamp {
+            Some(stamp) => file.known.is_some() || missed.iter().all(|missed| missed.is_after(file, stamp)),
+            None => false,
+        };
+        let (seen, helds) = seen.into_iter().zip(helds).filter(|(seen, _)| stands(seen)).unzip();
+        self.note(Sight { seen, helds, complete: Complete::No }, problems)
+    }
+
+    /// The backups that have a name now and were not looked at: one that was compressed meanwhile, or that a listing
+    /// has passed over while others were renamed.
+    fn missed(&self) -> Vec<Missed> {
+        let candidates = self.candidates.iter().enumerate();
+        let missed = candidates.flat_map(|(input, files)| files.iter().map(move |file| (input, file)));
+        let missed = missed.filter(|(_, (path, _))| !self.files.contains_key(path));
+        let missed = missed.filter_map(|(input, (path, live))| {
+            let stamp = names::backup(&path.file_name()?.to_string_lossy())?.stamp;
+            Some(Missed { group: Group { input, live: live.clone() }, stamp })
+        });
+        missed.collect()
     }
 
     /// Lets those files rest that `may_rest` allows and that were left alone for long.
@@ -409,5 +442,51 @@ fn seen_of(input: usize, path: &Path, live: PathBuf, look: &Look) -> Seen {
         modified: look.held.stat.modified,
         head: look.head.clone(),
         known: look.stream,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn group() -> Group {
+        Group { input: 0, live: PathBuf::from("/log/audit.log") }
+    }
+
+    #[test]
+    fn no_backup_comes_before_an_older_one_that_was_passed_over() {
+        let name = "audit-2026-11-24T03-00-00.000.log";
+        let stamp = names::backup(name).unwrap().stamp;
+        let file = Seen {
+            group: group(),
+            path: PathBuf::from("/log").join(name),
+            stamp: Some(stamp.clone()),
+            device: 1,
+            inode: 1,
+            length: Some(5),
+            modified: UNIX_EPOCH,
+            head: Head::new(b"line\n".to_vec()),
+            known: None,
+        };
+        for (other, missed, after) in [
+            // Compressed while it was looked for.
+            ("audit-2026-11-24T02-00-00.000.log.gz", 1, false),
+            // Which is the older one, their names do not tell.
+            ("audit.log.1", 1, false),
+            ("audit-2026-11-24T04-00-00.000.log", 1, true),
+            ("audit.log", 0, true),
+            ("other-2026-11-24T02-00-00.000.log", 0, true),
+        ] {
+            let names = vec![(PathBuf::from("/log"), vec![other.to_owned()])];
+            let candidates = vec![candidates(&group().live, &names)];
+            let looks = Looks { candidates: Arc::new(candidates), ..Looks::default() };
+            let found = looks.missed();
+            assert_eq!(found.len(), missed, "{other}");
+            assert_eq!(found.iter().all(|missed| missed.is_after(&file, &stamp)), after, "{other}");
+        }
+        let elsewhere = Missed { group: Group { input: 1, ..group() }, stamp: stamp.clone() };
+        assert!(elsewhere.is_after(&file, &stamp));
     }
 }
