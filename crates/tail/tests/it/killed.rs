@@ -6,7 +6,7 @@ use std::fs;
 
 use auditship_tail::Limits;
 
-use crate::world::{Agent, World, append, compress, events, gzip, text};
+use crate::world::{Agent, World, append, compress, difference, events, gzip, text};
 
 /// What the agent saves a few times a second while nothing is settled.
 fn note(world: &mut World, agent: &Agent) {
@@ -174,5 +174,26 @@ fn all_that_a_writer_deletes_while_the_output_hangs_is_lost_by_its_range() {
         append(&world.live(), text(9000..9001).as_bytes());
         let (lost, _) = lost_at_restart(&mut world);
         assert_eq!(lost, written, "with {descriptors} descriptors");
+    }
+}
+
+#[test]
+fn a_copy_in_gzip_that_was_made_too_early_loses_what_nobody_has_read() {
+    // The copy was made of so many lines, and the live file truncated when it had 2000, of which 1000 were read.
+    for (copied, lost) in [(800, 1000..2000), (1500, 1500..2000), (2000, 2000..2000)] {
+        let mut world = World::new();
+        world.write(text(0..1000));
+        let mut agent = start(&mut world);
+        world.settle(&mut agent);
+        world.write(text(1000..2000));
+        world.scan(&agent);
+        let copy = world.path("audit-2026-11-24T02-30-00.000.log.gz");
+        fs::write(copy, gzip(text(0..copied).as_bytes())).unwrap();
+        fs::write(world.live(), text(5000..5001)).unwrap();
+        world.settle(&mut agent);
+        let wanted = [events(0..lost.start), events(5000..5001)].concat();
+        assert_eq!(difference(&agent.lines, &wanted), None);
+        let bytes: u64 = agent.lost.iter().map(|lost| lost.span.len()).sum();
+        assert_eq!(bytes, length(&text(lost)));
     }
 }
