@@ -483,7 +483,8 @@ impl Desk {
         let done = |stream: &StreamId| {
             let Some(known) = self.roster.known(*stream) else { return false };
             let settled = |reach: &Reach| {
-                let committed = reach.committed.get(stream).is_some_and(|at| *at >= known.record.length);
+                // Of what has no known length nothing is ever committed.
+                let committed = reach.committed.get(stream).copied().unwrap_or(0) >= known.record.length;
                 // That something may be missing must have been told.
                 let known_end = !known.edge && !known.record.endless && known.record.length > 0;
                 committed && (known_end || reach.done.contains(stream))

@@ -126,6 +126,28 @@ fn what_was_seen_before_a_truncation_is_counted_after_a_kill() {
 }
 
 #[test]
+fn a_file_of_which_nothing_is_known_is_told_of_once() {
+    let mut world = World::new();
+    let agent = start(&mut world);
+    drop(agent);
+    world.write(text(0..10));
+    let zipped = compress(&world.rotate());
+    world.write(text(10..11));
+    let agent = world.start();
+    note(&mut world, &agent);
+    drop(agent);
+    fs::remove_file(zipped).unwrap();
+    for gaps in [1, 0] {
+        let mut agent = world.start();
+        world.settle(&mut agent);
+        world.save(&mut agent);
+        world.scan(&agent);
+        world.save(&mut agent);
+        assert_eq!((agent.gaps.len(), agent.lost.len()), (gaps, 0));
+    }
+}
+
+#[test]
 fn a_copy_in_gzip_that_was_read_to_its_end_has_no_unknown_rest() {
     let mut world = World::new();
     world.write(text(0..10));

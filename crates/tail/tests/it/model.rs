@@ -336,10 +336,13 @@ impl Model {
         self.measure();
     }
 
-    /// How much there is in a plain file, a look tells.
+    /// How much there is in a plain file, a look tells; not where it is taken for a copy of a compressed one.
     fn measure(&mut self) {
         let Some(agent) = &mut self.agent else { return };
-        let plain = self.backups.iter().filter(|backup| backup.step < 3).chain([&self.live]);
+        let (plain, zipped): (Vec<&Backup>, Vec<&Backup>) =
+            self.backups.iter().chain([&self.live]).partition(|backup| backup.step < 3);
+        let copied = |backup: &Backup| zipped.iter().any(|other| other.lines.first() == backup.lines.first());
+        let plain = plain.into_iter().filter(|backup| !copied(backup));
         agent.looked.extend(plain.flat_map(|backup| &backup.lines).cloned());
     }
 
