@@ -130,6 +130,7 @@ impl Agent {
             saved: None,
             newest: restored.last_event,
             gaps: Vec::new(),
+            retained: 0,
             frozen: Vec::new(),
             kept: Keeper::open(&plan.state_dir.join("failed-closed")),
             in_flight: InFlight::begin(inflight::path(&plan.state_dir, &output.name), &source.positions()),
@@ -261,6 +262,8 @@ struct Follow {
     newest: Option<i64>,
     /// Gaps behind which no event was found yet.
     gaps: Vec<Gap>,
+    /// The catalogue's scan after which the ledger forgot what is gone.
+    retained: u64,
     /// Objects written down and not known to be behind the position yet.
     frozen: Vec<(String, Vec<Span>)>,
     kept: Keeper,
@@ -344,7 +347,10 @@ impl World<Follower> for Follow {
             self.in_flight.end();
         }
         self.tell_gaps(source.gaps(), pipeline);
-        pipeline.ledger.retain(|stream| self.catalogue.knows(stream));
+        let scans = self.catalogue.full_scans();
+        if std::mem::replace(&mut self.retained, scans) != scans {
+            pipeline.ledger.retain(|stream| self.catalogue.knows(stream));
+        }
         let positions = pipeline.ledger.positions();
         let changed = self.saved.as_ref() != Some(&positions);
         if changed {

@@ -296,6 +296,11 @@ impl Catalogue {
         self.desk().problems().clone()
     }
 
+    /// Grows with each full scan; between two of them [`Catalogue::knows`] gives the same answers.
+    pub fn full_scans(&self) -> u64 {
+        self.snapshot().number
+    }
+
     /// Whether a stream is still known; see [`crate::Ledger::retain`].
     pub fn knows(&self, stream: StreamId) -> bool {
         self.desk().roster.known(stream).is_some()
@@ -375,6 +380,11 @@ impl Catalogue {
     /// A file turned out not to be the stream that its head says: it becomes another one.
     pub(crate) fn disown(&self, stream: StreamId, file: &Stat) {
         self.desk().disown(stream, file);
+    }
+
+    /// Grows when a consumer has got on.
+    pub(crate) fn reaches(&self) -> u64 {
+        self.shared().pulse.reached
     }
 
     pub(crate) fn news(&self) -> u64 {

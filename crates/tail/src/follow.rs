@@ -14,6 +14,7 @@
 //! there; then from before the run. A stream whose reading fails inside a run goes on where it failed: what is joined
 //! of the run stays in memory.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -32,6 +33,13 @@ use crate::source::{Edge, Error, Gap, Lost, Progress, Source};
 /// How long a compressed file that does not decode to its end must not have changed before its rest is given up.
 pub(crate) const SETTLED: Duration = Duration::from_secs(60);
 
+/// How often the figures are made anew while nothing happens: only ages change.
+const FIGURED_EVERY: Duration = Duration::from_secs(5);
+
+/// Of so many groups each is read at every call. Where there are more, those that had nothing are left alone until a
+/// scan has seen something new of them.
+const FEW: usize = 64;
+
 /// A cursor of all the streams that the catalogue knows.
 pub struct Follower {
     catalogue: Arc<Catalogue>,
@@ -49,9 +57,20 @@ pub struct Follower {
     given: BTreeMap<StreamId, (u64, Hash)>,
     lanes: BTreeMap<Group, Lane>,
     turn: usize,
+    /// By the number of the group in the snapshot: there was nothing to read in it.
+    rests: Vec<bool>,
     lost: Vec<Lost>,
     gaps: Vec<Gap>,
     last_event: Option<SystemTime>,
+    figured: RefCell<Option<Figured>>,
+}
+
+/// Figures, and what they were made from.
+struct Figured {
+    figures: Figures,
+    snapshot: Arc<Snapshot>,
+    reached: u64,
+    at: SystemTime,
 }
 
 /// What a consumer's reader knows of itself, from the last scan.
@@ -88,6 +107,15 @@ struct Lane {
     next: Option<StreamId>,
     /// In the snapshot, so many streams have nothing more.
     passed: usize,
+    /// In the snapshot, nothing but more of the open stream can follow it.
+    waits: bool,
+}
+
+impl Lane {
+    /// The snapshot is another one.
+    fn look_again(&mut self) {
+        (self.passed, self.waits) = (0, false);
+    }
 }
 
 struct Open {
@@ -141,7 +169,7 @@ impl Follower {
         let done = marks.iter().filter(|(_, mark)| mark.done).map(|(stream, _)| *stream).collect();
         let id = catalogue.join(Reach { committed: read.clone(), read, done });
         let (met, given, lanes) = Default::default();
-        let (turn, lost, gaps) = (0, Vec::new(), Vec::new());
+        let (turn, rests, lost, gaps) = (0, Vec::new(), Vec::new(), Vec::new());
         Ok(Follower {
             catalogue,
             id,
@@ -154,9 +182,11 @@ impl Follower {
             given,
             lanes,
             turn,
+            rests,
             lost,
             gaps,
             last_event,
+            figured: RefCell::default(),
         })
     }
 
@@ -219,9 +249,22 @@ impl Follower {
         std::mem::take(&mut self.gaps)
     }
 
-    /// How far behind it is, in figures. `now` is compared with the files' times.
+    /// How far behind it is, in figures. `now` is compared with the files' times; while nothing changes, that of some
+    /// seconds ago may be.
     pub fn figures(&self, now: SystemTime) -> Figures {
-        let snapshot = self.catalogue.snapshot();
+        let (snapshot, reached) = (self.catalogue.snapshot(), self.catalogue.reaches());
+        let young = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age < FIGURED_EVERY);
+        let mut figured = self.figured.borrow_mut();
+        let same = |old: &&Figured| Arc::ptr_eq(&old.snapshot, &snapshot) && old.reached == reached;
+        if let Some(old) = figured.as_ref().filter(same).filter(|old| young(old.at)) {
+            return old.figures;
+        }
+        let figures = self.figure(&snapshot, now);
+        *figured = Some(Figured { figures, snapshot, reached, at: now });
+        figures
+    }
+
+    fn figure(&self, snapshot: &Snapshot, now: SystemTime) -> Figures {
         let views = snapshot.groups.iter().flat_map(|group| &group.streams);
         let unread = |view: &&Arc<View>| {
             let mark = self.marks.get(&view.id).copied().unwrap_or_default();
@@ -254,12 +297,19 @@ impl Follower {
         if Arc::ptr_eq(&snapshot, &self.snapshot) {
             return;
         }
-        let before = std::mem::replace(&mut self.snapshot, snapshot);
-        self.lanes.values_mut().for_each(|lane| lane.passed = 0);
-        if before.number == self.snapshot.number {
+        let before = std::mem::replace(&mut self.snapshot, Arc::clone(&snapshot));
+        if before.number == snapshot.number {
+            // Some live files have grown, no more.
+            for (index, (old, new)) in before.groups.iter().zip(&snapshot.groups).enumerate() {
+                if !Arc::ptr_eq(old, new) {
+                    self.rests.get_mut(index).into_iter().for_each(|rests| *rests = false);
+                    self.lanes.get_mut(&new.group).into_iter().for_each(Lane::look_again);
+                }
+            }
             return;
         }
-        let snapshot = Arc::clone(&self.snapshot);
+        self.rests.clear();
+        self.lanes.values_mut().for_each(Lane::look_again);
         for group in &snapshot.groups {
             let lane = self.lanes.get(&group.group);
             let opened = lane.as_ref().and_then(|lane| lane.open.as_ref()).map(|open| open.stream);
@@ -455,7 +505,7 @@ impl Follower {
             }
         }
         lane.open = Some(Open { stream: view.id, reader, held: Arc::clone(held) });
-        lane.next = None;
+        (lane.next, lane.waits) = (None, false);
         self.guards.remove(&view.id);
         self.met.insert(view.id);
         self.marks.entry(view.id).or_default().done = false;
@@ -472,6 +522,7 @@ impl Follower {
             open: None,
             next: None,
             passed: 0,
+            waits: false,
         });
         let Some(open) = &mut lane.open else {
             return match self.pick(view) {
@@ -531,6 +582,9 @@ impl Follower {
         stream: StreamId,
         each: &mut dyn FnMut(Line<'_>, &Pieces),
     ) -> Progress {
+        if self.lanes.get(&view.group).is_some_and(|lane| lane.waits) {
+            return Progress::Idle;
+        }
         let Some(index) = view.streams.iter().position(|other| other.id == stream) else {
             self.close(&view.group);
             return Progress::More;
@@ -543,6 +597,7 @@ impl Follower {
                 let mark = self.marks.get(&older.id).copied().unwrap_or_default();
                 older.file.as_ref().is_some_and(|held| !mark.done || grew(held, mark))
             });
+            lane.waits = !late;
             if !late || lane.splitter.unfinished() {
                 return Progress::Idle;
             }
@@ -638,13 +693,19 @@ impl Source for Follower {
         }
         let snapshot = Arc::clone(&self.snapshot);
         let count = snapshot.groups.len();
+        self.rests.resize(count, false);
+        let first = self.turn;
         for offset in 0..count {
-            let index = (self.turn + offset) % count;
+            let index = (first + offset) % count;
+            if count > FEW && self.rests[index] {
+                continue;
+            }
             // Where one input fails, the others go on with the next call.
             self.turn = index + 1;
             if self.step(&snapshot.groups[index], each)? == Progress::More {
                 return Ok(Progress::More);
             }
+            self.rests[index] = true;
         }
         Ok(Progress::Idle)
     }

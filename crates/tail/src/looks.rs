@@ -32,7 +32,7 @@ const LONGEST_STEP: Duration = Duration::from_secs(10);
 
 /// How often everything is looked at, however quiet it seems: a resting file may be written to by a foreign hand, and
 /// there are file systems whose directories' times say little.
-const THOROUGH: Duration = Duration::from_secs(20);
+const THOROUGH: Duration = Duration::from_secs(30);
 
 /// A backup that was left alone for this long is not written to any more by whoever rotates it.
 const RESTS_AFTER: Duration = Duration::from_secs(60);

@@ -28,7 +28,7 @@ fn backup(world: &World, number: u32) -> std::path::PathBuf {
 
 /// Scans for longer than anything may stay unseen.
 fn soon(world: &mut World, agent: &mut Agent) {
-    for _ in 0..25 {
+    for _ in 0..35 {
         world.scan(agent);
         agent.drain();
     }
@@ -279,4 +279,35 @@ fn a_link_that_leads_nowhere_is_followed_once_it_leads_somewhere() {
     world.scan(&agent);
     agent.drain();
     assert_eq!(agent.lines[4..], events(10..12));
+}
+
+#[test]
+fn a_line_in_one_of_many_live_files_is_read_after_a_scan() {
+    let mut world = World::new();
+    world.input.path = world.path("*.log");
+    let names: Vec<_> = (0..200).map(|number| world.path(&format!("api-{number:03}.log"))).collect();
+    // Some are past what is hashed of a head.
+    let lines = |number: u32| number * 100..number * 100 + if number.is_multiple_of(2) { 1 } else { 99 };
+    for (number, path) in (0..).zip(&names) {
+        fs::write(path, text(lines(number))).unwrap();
+    }
+    let mut agent = world.start();
+    soon(&mut world, &mut agent);
+    let first: usize = (0..200).map(|number| lines(number).len()).sum();
+    assert_eq!(agent.lines.len(), first);
+    for number in [7, 8, 199] {
+        append(&names[number as usize], text(90_000 + number..90_001 + number).as_bytes());
+        agent.drain();
+        world.scan(&agent);
+        agent.drain();
+        assert_eq!(agent.lines.last(), events(90_000 + number..90_001 + number).last());
+    }
+    // And a rotation of one.
+    let backup = world.path("api-009-2026-11-24T01-00-00.000.log");
+    append(&names[9], text(91_000..91_001).as_bytes());
+    fs::rename(&names[9], &backup).unwrap();
+    fs::write(&names[9], text(91_001..91_003)).unwrap();
+    world.settle(&mut agent);
+    assert_eq!(agent.lines[first + 3..], events(91_000..91_003));
+    assert!(agent.lost.is_empty() && agent.gaps.is_empty());
 }
