@@ -6,7 +6,7 @@ use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::Corpus;
 use crate::limits::Codec;
 use crate::measure::{self, median};
-use crate::{follow, http, ledger, repo};
+use crate::{follow, http, idle, ledger, repo};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs::File;
@@ -37,6 +37,8 @@ pub(crate) struct Args {
 enum Part {
     /// What it costs to follow a log that grows, and to catch up with compressed backups, beside `ship`.
     Follow(InputArgs),
+    /// What an agent costs that has nothing to do, beside many files that do not change.
+    Idle(idle::Args),
 }
 
 /// What all measurements are asked for.
@@ -80,8 +82,10 @@ struct Figures {
 
 /// Generates, measures, prints.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(Part::Follow(input)) = &args.part {
-        return follow::run(input);
+    match &args.part {
+        Some(Part::Follow(input)) => return follow::run(input),
+        Some(Part::Idle(idle)) => return idle::run(idle),
+        None => {}
     }
     let bench = Bench::prepare(&args.input)?;
     let bodies = bench.save_bodies()?;

@@ -16,6 +16,7 @@ mod follow;
 mod fuzz;
 mod go;
 mod http;
+mod idle;
 mod ledger;
 mod limits;
 mod lumberjack;
