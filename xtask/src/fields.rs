@@ -103,6 +103,7 @@ const HEAD: &str = "\
 # redacted  what stands there goes, whatever it is
 # detected  what stands there goes where its key, its name or its form tells that it is a credential
 # text      free text: what is a credential by its form goes
+# digest    a public certificate: a digest and a length stand in its place
 # public    an identifier, a reference, a setting, a public key: it stays
 #
 # place\tkind\tresource\tpath\tfragment

@@ -31,6 +31,7 @@ pub enum Command {
     #[command(after_help = "Example: zcat audit.log.gz | auditship redact > clean.log\n\
                             auditship redact --explain --json audit.log | jq -c 'select(.redacted != [])'\n\
                             auditship redact --prove --config config.yaml\n\
+                            printf %s VALUE | auditship redact --hash --config config.yaml\n\
                             What is taken out: docs/redaction.md, or `auditship docs redaction`.")]
     Redact(RedactArgs),
     /// Compile a configuration and say what is wrong with it
@@ -133,6 +134,9 @@ pub struct RedactArgs {
     /// Plant made-up secrets of every kind at every place, run the configuration, and say what would leave
     #[arg(long, conflicts_with_all = ["paths", "only", "stats"])]
     pub prove: bool,
+    /// Print the keyed hash of the value on standard input, for `value` of a suppression (redact.allow)
+    #[arg(long, conflicts_with_all = ["paths", "only", "diff", "explain", "prove", "json", "stats"])]
+    pub hash: bool,
     /// The number that the made-up secrets of --prove come from, to repeat a run
     #[arg(long, value_name = "NUMBER", requires = "prove")]
     pub seed: Option<u64>,

@@ -29,7 +29,7 @@ pub struct Taken {
     pub rule: String,
     /// Where: see [`edit_path::paths`]; a value that was found inside what is packed has `<b64>` and `<gzip>` too.
     pub path: String,
-    /// What was done: `mask`, `token`, `remove`, `replace` (bytes that are no UTF-8), `stub`.
+    /// What was done: `mask`, `token`, `remove`, `digest`, `replace` (bytes that are no UTF-8), `stub`.
     pub action: &'static str,
     /// How many bytes of the line are gone.
     pub length: usize,
@@ -79,6 +79,11 @@ impl<'r> LineEditor<'r> {
         self.redactor.names().iter().cloned().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 
+    /// How often each of the user's reasons has let something stay.
+    pub fn allowed(&self) -> BTreeMap<String, u64> {
+        self.redactor.count_allowed(&self.scratch)
+    }
+
     /// Appends `line`, edited, to `out`, terminators and prefixes included.
     pub fn edit(&mut self, line: &Line<'_>, pieces: &Pieces, out: &mut Vec<u8>) {
         self.look(line);
@@ -125,6 +130,7 @@ impl<'r> LineEditor<'r> {
                     (_, Action::Mask) => "mask",
                     (_, Action::Token) => "token",
                     (_, Action::Remove) => "remove",
+                    (_, Action::Digest) => "digest",
                 },
                 rule: rule.clone(),
                 length: range.len(),

@@ -59,6 +59,9 @@ const NAMED: &[(&str, &str, &str, Named)] = &[
     ("skipped_lines", "Lines that are no audit events, by reason", "reason", |a| vec![("", &a.skipped)]),
     ("lost_bytes", "Bytes that could not be read, by reason", "reason", |a| vec![("", &a.lost_bytes)]),
     ("redactions", "Values taken out, by rule", "rule", |a| vec![("", &a.redactions)]),
+    ("allowed", "Values that the configuration lets stay, by its reason", "reason", |a| {
+        vec![("", &a.allowed)]
+    }),
     ("failed_closed", "Pieces that left as a stub, by reason", "reason", |a| vec![("", &a.failed_closed)]),
 ];
 
@@ -213,6 +216,7 @@ mod tests {
         let account = Account {
             delivered: 7,
             dropped: BTreeMap::from([("request-received".to_owned(), 3)]),
+            allowed: BTreeMap::from([("a \"test\" value".to_owned(), 2)]),
             state: Some("held".to_owned()),
             ..Account::default()
         };
@@ -222,6 +226,7 @@ mod tests {
         for line in [
             "auditship_delivered_lines_total{output=\"search\"} 7",
             "auditship_dropped_lines_total{output=\"search\",rule=\"request-received\"} 3",
+            "auditship_allowed_total{output=\"search\",reason=\"a \\\"test\\\" value\"} 2",
             "auditship_output_state{output=\"search\",state=\"held\"} 1",
             "auditship_degraded{what=\"state\"} 1",
             "# TYPE auditship_open_lines gauge",

@@ -321,6 +321,7 @@ impl Pipeline {
         let counts = self.scratch.counts().iter().copied();
         let names = self.plan.redactor.names().iter().cloned();
         account.redactions = names.zip(counts).filter(|(_, count)| *count > 0).collect();
+        account.allowed = self.plan.redactor.count_allowed(&self.scratch);
         account.failed_closed = self.failed_closed.iter().map(|(k, v)| ((*k).to_owned(), *v)).collect();
         account.indexes = stats
             .delivered()

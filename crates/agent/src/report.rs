@@ -43,6 +43,8 @@ pub struct Account {
     pub lost_bytes: BTreeMap<String, u64>,
     /// Values taken out, by rule.
     pub redactions: BTreeMap<String, u64>,
+    /// Values that the configuration lets stay, by the reason that it gives.
+    pub allowed: BTreeMap<String, u64>,
     /// Pieces that left as a stub, by reason.
     pub failed_closed: BTreeMap<String, u64>,
     /// What arrived, by index.
@@ -213,6 +215,10 @@ impl Account {
         let redactions = self.redactions.values().sum();
         if redactions > 0 {
             row("redacted", redactions, &format!("values: {}", by_name(&self.redactions)));
+        }
+        let allowed = self.allowed.values().sum();
+        if allowed > 0 {
+            row("allowed", allowed, &format!("values: {}", by_name(&self.allowed)));
         }
         let failed = self.failed_closed.values().sum();
         if failed > 0 {

@@ -21,7 +21,9 @@ pub mod filter;
 pub mod path;
 pub mod rules;
 
+mod allow;
 mod detect;
+mod digest;
 mod names;
 mod nested;
 mod packed;
@@ -33,7 +35,7 @@ mod sweep;
 mod values;
 mod yaml;
 
-pub use config::{Action, Catalogue, RedactConfig, RedactRule};
+pub use config::{Action, Allow, Catalogue, RedactConfig, RedactRule};
 pub use filter::{Filter, FilterConfig};
 pub use pairs::Form;
 pub use redactor::{Invalid, Looked, Panicked, Redactor, Scratch};

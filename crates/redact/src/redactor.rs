@@ -6,8 +6,10 @@
 
 mod closer;
 
+use crate::allow::{Allowed, Pen, plain_text};
 use crate::config::{Action, Catalogue, RedactConfig};
 use crate::detect::Detector;
+use crate::digest;
 use crate::nested::{Decoded, Place};
 use crate::packed;
 use crate::patch;
@@ -19,6 +21,7 @@ use crate::yaml::Yaml;
 use auditship_event::scan;
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
 use auditship_rule::{Facts, Matcher};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -78,6 +81,9 @@ pub struct Redactor {
     user: Vec<UserRule>,
     last_applied: Option<u16>,
     detector: Detector,
+    allowed: Allowed,
+    /// The first of the agent's own rules, which nothing suppresses.
+    own: u16,
     on: bool,
 }
 
@@ -95,7 +101,7 @@ pub struct Scratch {
     leaves: Vec<Leaf>,
     pool: Vec<(Decoded, Found)>,
     spare: Option<Found>,
-    text: Vec<u8>,
+    text: Pen,
     /// What was packed in strings, one a depth.
     opened: Vec<Vec<u8>>,
     /// Runs of base64 in text, one list a depth.
@@ -105,6 +111,8 @@ pub struct Scratch {
     budget: usize,
     stub: Vec<u8>,
     counts: Vec<u64>,
+    /// How often each reason has let something stay.
+    allowed: Vec<u64>,
 }
 
 impl Scratch {
@@ -123,6 +131,7 @@ impl Scratch {
         for edit in self.edits.iter() {
             self.counts[usize::from(edit.rule)] += 1;
         }
+        self.text.settle(&mut self.allowed);
     }
 }
 
@@ -144,19 +153,26 @@ impl Redactor {
         let mut redactor = Redactor {
             keys,
             names: builtin.iter().map(|rule| rule.name.to_owned()).collect(),
-            actions: builtin.iter().map(|rule| rule.action).collect(),
+            actions: builtin
+                .iter()
+                .map(|rule| config.actions.get(rule.name).copied().unwrap_or(rule.action))
+                .collect(),
             fields: Vec::new(),
             kinds: Vec::new(),
             kind_fields: Vec::new(),
             user: Vec::new(),
             last_applied: None,
             detector: Detector::new(builtin),
+            allowed: Allowed::default(),
+            own: 0,
             on: !builtin.is_empty(),
         };
         for (number, rule) in builtin.iter().enumerate() {
             redactor.add_builtin(number as u16, rule);
         }
         redactor.add_user(config)?;
+        redactor.allowed = Allowed::compile(&config.allow, &redactor.names, &redactor.keys)?;
+        redactor.own = redactor.names.len() as u16;
         for own in OWN {
             redactor.names.push(own.to_owned());
             redactor.actions.push(Action::Mask);
@@ -208,6 +224,12 @@ impl Redactor {
     /// The rules' names, by number.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The reasons that have let something stay, with how often.
+    pub fn count_allowed(&self, scratch: &Scratch) -> BTreeMap<String, u64> {
+        let counts = scratch.allowed.iter().copied();
+        self.allowed.reasons().iter().cloned().zip(counts).filter(|(_, count)| *count > 0).collect()
     }
 
     /// What the rule of this number does with a value.
@@ -279,6 +301,7 @@ impl Redactor {
         let mut text = std::mem::take(&mut scratch.stub);
         text.clear();
         stub::write(broken, span, &mut text);
+        scratch.text.strict = true;
         // What stood on the top level can hold a credential too (a token in the URI).
         self.text(&text, 0, scratch);
         scratch.settle();
@@ -290,8 +313,10 @@ impl Redactor {
     /// to them, and [`Redactor::end`] settles them. For callers that edit a line of several parts.
     pub fn begin(&self, scratch: &mut Scratch) {
         scratch.edits.clear();
+        scratch.text.begin();
         scratch.budget = packed::LINE_BUDGET;
         scratch.counts.resize(self.names.len(), 0);
+        scratch.allowed.resize(self.allowed.reasons().len(), 0);
     }
 
     /// Settles what was added since [`Redactor::begin`].
@@ -310,6 +335,10 @@ impl Redactor {
         self.utf8(raw, base, scratch);
         if !self.on {
             return;
+        }
+        if !self.allowed.is_empty() {
+            let Scratch { text, stack, leaves, .. } = scratch;
+            self.allowed.locate(event, base, text, stack, leaves);
         }
         let place = Place::line(base);
         let object = event.object_ref();
@@ -355,6 +384,7 @@ impl Redactor {
         text.clear();
         stub::write(broken, span, &mut text);
         let mut inner = Scratch { counts: std::mem::take(&mut scratch.counts), ..Scratch::default() };
+        inner.text.strict = true;
         self.text(&text, 0, &mut inner);
         inner.settle();
         scratch.counts = inner.counts;
@@ -427,15 +457,7 @@ impl Redactor {
         }
     }
 
-    fn push(
-        &self,
-        rule: u16,
-        doc: &[u8],
-        leaf: &Leaf,
-        place: &Place<'_>,
-        out: &mut Vec<u8>,
-        edits: &mut Edits,
-    ) {
+    fn push(&self, rule: u16, doc: &[u8], leaf: &Leaf, place: &Place<'_>, out: &mut Pen, edits: &mut Edits) {
         self.push_at(rule, doc, leaf, 0, place, out, edits);
     }
 
@@ -448,21 +470,30 @@ impl Redactor {
         leaf: &Leaf,
         base: usize,
         place: &Place<'_>,
-        out: &mut Vec<u8>,
+        out: &mut Pen,
         edits: &mut Edits,
     ) {
         if leaf.range.is_empty() {
             return;
         }
+        let value = &doc[leaf.range.clone()];
+        let range = place.raw(base + leaf.range.start)..place.raw(base + leaf.range.end);
+        if !self.allowed.is_empty()
+            && rule < self.own
+            && self.allowed.spares(rule, value, &range, &self.keys, out)
+        {
+            return;
+        }
+        let out = &mut out.text;
         out.clear();
         if !leaf.string {
             place.quote(out);
         }
-        self.replacement(rule, &doc[leaf.range.clone()], out);
+        self.replacement(rule, value, out);
         if !leaf.string {
             place.quote(out);
         }
-        edits.push(place.raw(base + leaf.range.start)..place.raw(base + leaf.range.end), out, rule);
+        edits.push(range, out, rule);
     }
 
     fn replacement(&self, rule: u16, raw: &[u8], out: &mut Vec<u8>) {
@@ -472,17 +503,17 @@ impl Redactor {
         }
         out.extend_from_slice(b"redacted:");
         out.extend_from_slice(self.names[usize::from(rule)].as_bytes());
-        if action == Action::Token {
-            let token = if raw.contains(&b'\\') {
-                let mut plain = Vec::with_capacity(raw.len());
-                text::unescape(raw, &mut plain, |_, _| {});
-                self.keys.token(&plain)
-            } else {
-                self.keys.token(raw)
-            };
-            out.extend_from_slice(format!(":{}-", self.keys.id()).as_bytes());
-            out.extend_from_slice(&token);
+        let digested = action == Action::Digest && digest::write(raw, out);
+        if action == Action::Token || (action == Action::Digest && !digested) {
+            out.extend_from_slice(b":");
+            out.extend_from_slice(self.hash(&plain_text(raw)).as_bytes());
         }
+    }
+
+    /// `KEY-HASH` of a value: what stands at the end of a token that takes its place.
+    pub fn hash(&self, value: &[u8]) -> String {
+        let token = self.keys.token(value);
+        format!("{}-{}", self.keys.id(), std::str::from_utf8(&token).unwrap_or_default())
     }
 
     fn user_rules(&self, event: &Event<'_>, place: &Place<'_>, scratch: &mut Scratch) {

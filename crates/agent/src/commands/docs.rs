@@ -30,7 +30,8 @@ fn redaction() -> String {
     let mut out = String::from(
         "# What is taken out\n\n\
          Made from the table in `crates/redact/src/rules` by `cargo xtask docs`. These rules are on by default;\n\
-         `redact.catalogue: none` turns them off, `redact.rules` adds your own.\n\n\
+         `redact.catalogue: none` turns them off, `redact.rules` adds your own, `redact.actions` changes what one does\n\
+         (`mask`, `token`, `remove`), and `redact.allow` names what may stay, each with its reason.\n\n\
          | rule | takes out | where it looks | action |\n|---|---|---|---|\n",
     );
     for rule in RULES {
@@ -73,8 +74,10 @@ fn redaction() -> String {
          every kind of patch, in a webhook's patch annotation, and in JSON text inside strings, to eight levels.\n\
          Keys compare decoded and every duplicate of a key is followed.\n\n\
          A masked value becomes `redacted:RULE`, a token `redacted:RULE:KEY-HASH`, where the hash is keyed: equal\n\
-         values stay equal and cannot be guessed. Besides the rules, bytes that are not UTF-8 become U+FFFD\n\
-         (`invalid-utf8`), and a document nested deeper than eight strings goes as a whole (`nested-limit`).\n",
+         values stay equal and cannot be guessed. A digest is `redacted:RULE:sha256-DIGEST:LENGTH`: the SHA-256 of what the\n\
+         value holds as base64, else of its text, and the number of bytes that it had in the line. It is for what is\n\
+         public; a value there that holds no certificate, or a private key beside it, becomes a token.\n\n\
+         Besides the rules, bytes that are not UTF-8 become U+FFFD (`invalid-utf8`), and a document nested deeper than eight strings goes as a whole (`nested-limit`).\n",
     );
     out
 }

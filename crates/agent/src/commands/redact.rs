@@ -14,7 +14,7 @@ use auditship_tail::Pieces;
 use auditship_tail::lines::Format;
 use auditship_tail::once::Once;
 use auditship_tail::source::{Progress, Source};
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// A filter holds one line in memory: longer ones lose their bodies.
@@ -41,10 +41,18 @@ pub fn run(args: &RedactArgs) -> Result<(), Failure> {
     if args.prove {
         return super::prove::run(args);
     }
+    if args.hash {
+        return hash(args);
+    }
     if args.json && !args.explain {
         return Err(Failure::Usage("`--json` goes with `--explain` or `--prove`".to_owned()));
     }
-    let redactor = redactor(args)?;
+    let (redactor, made) = redactor(args)?;
+    if made == KeyFrom::Fresh && !args.config.is_empty() {
+        eprintln!(
+            "note: no master key found: tokens of this run compare with each other only (set key_file)"
+        );
+    }
     let paths = if args.paths.is_empty() { vec![PathBuf::from("-")] } else { args.paths.clone() };
     let mut source = Once::new(paths, Format::Auto, MAX_LINE)?;
     let mut editor = LineEditor::new(&redactor);
@@ -64,10 +72,11 @@ pub fn run(args: &RedactArgs) -> Result<(), Failure> {
     stdout.flush()?;
     if args.stats {
         eprintln!(
-            "{} lines, {} changed; redacted {}; failed closed {}",
+            "{} lines, {} changed; redacted {}; {}failed closed {}",
             report::grouped(editor.lines),
             report::grouped(editor.changed),
             or_none(&report::by_name(&editor.redactions())),
+            allowed(&editor),
             or_none(&report::by_name(
                 &editor.failed_closed.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect()
             )),
@@ -81,6 +90,34 @@ pub fn run(args: &RedactArgs) -> Result<(), Failure> {
             first.reason
         )));
     }
+    Ok(())
+}
+
+/// Nothing where nothing was let stay: most have no suppressions.
+fn allowed(editor: &LineEditor<'_>) -> String {
+    match editor.allowed() {
+        none if none.is_empty() => String::new(),
+        some => format!("allowed {}; ", report::by_name(&some)),
+    }
+}
+
+/// Prints the hash of a value, which must be written as it stands in the event: that of a Secret in base64.
+fn hash(args: &RedactArgs) -> Result<(), Failure> {
+    let (redactor, made) = redactor(args)?;
+    if made == KeyFrom::Fresh {
+        return Err(Failure::Usage(
+            "no master key found: a hash with another one would match nothing\nhelp: give --config FILE with key_file"
+                .to_owned(),
+        ));
+    }
+    let mut value = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut value)?;
+    // What a shell's `echo` or an editor adds is no part of it.
+    let value = value.strip_suffix(b"\n").unwrap_or(&value);
+    if value.is_empty() {
+        return Err(Failure::Input("there is no value on standard input".to_owned()));
+    }
+    println!("{}", redactor.hash(value));
     Ok(())
 }
 
@@ -123,31 +160,26 @@ fn or_none(text: &str) -> &str {
     if text.is_empty() { "nothing" } else { text }
 }
 
-fn redactor(args: &RedactArgs) -> Result<Redactor, Failure> {
+fn redactor(args: &RedactArgs) -> Result<(Redactor, KeyFrom), Failure> {
+    let invalid = |e: auditship_redact::Invalid| Failure::Usage(format!("{}: {}", e.at, e.why));
     if args.config.is_empty() {
-        let (key, _) = key_of(None, Path::new(crate::plan::STATE_DIR))?;
+        let (key, made) = key_of(None, Path::new(crate::plan::STATE_DIR))?;
         let keys = Keys::derive(&key, "default");
         let (builtin, config) = chosen(RedactConfig::default(), &args.only)?;
-        return Redactor::of(&builtin, &config, keys)
-            .map_err(|e| Failure::Usage(format!("{}: {}", e.at, e.why)));
+        return Ok((Redactor::of(&builtin, &config, keys).map_err(invalid)?, made));
     }
     let from = ConfigArgs { config: args.config.clone(), set: args.set.clone() };
     let (config, located) = super::load(&from)?;
     let (key, made) = key_of(config.key_file.as_ref(), &config.state_dir)?;
-    if made == KeyFrom::Fresh {
-        eprintln!(
-            "note: no master key found: tokens of this run compare with each other only (set key_file)"
-        );
-    }
     let keys = Keys::derive(&key, &config.cluster);
     // All rules are compiled first, so that a mistake is shown at its place whatever was chosen.
     let all = Redactor::new(&config.redact, keys.clone());
     let all = all.map_err(|e| crate::plan::redact_error(&located, &e))?;
     if args.only.is_empty() {
-        return Ok(all);
+        return Ok((all, made));
     }
     let (builtin, config) = chosen(config.redact, &args.only)?;
-    Redactor::of(&builtin, &config, keys).map_err(|e| Failure::Usage(format!("{}: {}", e.at, e.why)))
+    Ok((Redactor::of(&builtin, &config, keys).map_err(invalid)?, made))
 }
 
 /// The rules of the catalogue and the user's that `only` names; all of them where it names none.

@@ -263,6 +263,10 @@ redact:
       match: {resources: [{group: "", resources: [configmaps]}], namespaces: [payroll]}
       paths: [requestObject.data.*, responseObject.data.*]
       action: token
+  actions: {jwt: mask}
+  allow:
+    - {reason: the value of every new cluster, value: e776f6a3-97c70949aad3f71e}
+    - {reason: placeholders, pattern: changeme*, rules: [sensitive-member, payroll-configmaps]}
 filter:
   packs: [noise]
   rules:
@@ -300,6 +304,9 @@ shutdown_deadline: 1m30s
         assert_eq!(file.start_at, StartAt::Since(Duration(time::Duration::from_secs(86_400))));
         assert_eq!(config.redact.catalogue, Catalogue::Default);
         assert_eq!(config.redact.rules[0].action, Action::Token);
+        assert_eq!(config.redact.actions["jwt"], Action::Mask);
+        assert_eq!(config.redact.allow[0].value.as_deref(), Some("e776f6a3-97c70949aad3f71e"));
+        assert_eq!(config.redact.allow[1].rules.len(), 2);
         assert_eq!(config.filter.unwrap().packs, ["noise"]);
         let routes = config.routes.unwrap();
         assert!(routes[0].goes_on);

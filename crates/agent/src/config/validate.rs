@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use auditship_redact::rules::RULES;
 use auditship_rule::check_name;
 use auditship_ship::ByteSize;
 
@@ -49,6 +50,7 @@ impl Config {
         self.validate_identity(&mut findings);
         self.validate_inputs(&mut findings);
         self.validate_names(&mut findings);
+        self.validate_redact(&mut findings);
         self.validate_routes(&mut findings);
         self.validate_limits(&mut findings);
         findings
@@ -124,6 +126,32 @@ impl Config {
         }
     }
 
+    fn validate_redact(&self, findings: &mut Vec<Finding>) {
+        let builtin = || RULES.iter().map(|rule| rule.name);
+        let at = Path::from("redact");
+        for name in self.redact.actions.keys().filter(|name| !builtin().any(|known| known == *name)) {
+            let mut finding = Finding::error(
+                at.clone().key("actions").key(name),
+                format!("there is no built-in redaction rule `{name}`"),
+            );
+            if self.redact.rules.iter().any(|rule| rule.name == *name) {
+                finding = finding.help("a rule of your own has its `action` beside its `paths`");
+            } else {
+                finding = finding.help(known_rules(name, builtin()));
+            }
+            findings.push(finding);
+        }
+        let known = || builtin().chain(self.redact.rules.iter().map(|rule| rule.name.as_str()));
+        for (number, allow) in self.redact.allow.iter().enumerate() {
+            let unknown = |name: &&String| !known().any(|known| known == **name);
+            for (item, name) in allow.rules.iter().enumerate().filter(|(_, name)| unknown(name)) {
+                let path = at.clone().key("allow").item(number).key("rules").item(item);
+                let message = format!("there is no redaction rule `{name}`");
+                findings.push(Finding::error(path, message).help(known_rules(name, known())));
+            }
+        }
+    }
+
     fn validate_routes(&self, findings: &mut Vec<Finding>) {
         let Some(routes) = &self.routes else { return };
         let outputs = || self.outputs.keys().map(String::as_str);
@@ -162,6 +190,14 @@ impl Config {
             findings
                 .push(Finding::error(Path::from("limits.memory"), "`limits.memory` must be at least 16MiB"));
         }
+    }
+}
+
+/// What to write instead of `name`, which is no rule.
+fn known_rules<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> String {
+    match nearest(name, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "docs/redaction.md lists the built-in rules".to_owned(),
     }
 }
 
@@ -279,6 +315,77 @@ mod tests {
             1 | filter: {rules: [{name: a, match: {}, do: drop}, {name: a, match: {}, do: keep}]}
               |                                                         ^
             help: counts and explanations go by name: give each its own
+        "#]],
+        );
+    }
+
+    #[test]
+    fn rules_of_redaction_are_known_by_name() {
+        check(
+            "redact:\n  actions: {secrets-data: mask, mine: mask, x: mask}\n  rules: [{name: mine, paths: [x]}]\n",
+            expect![[r#"
+                error: there is no built-in redaction rule `mine`
+                 --> a.yaml:2:39
+                  |
+                2 |   actions: {secrets-data: mask, mine: mask, x: mask}
+                  |                                       ^^^^
+                help: a rule of your own has its `action` beside its `paths`
+
+                error: there is no built-in redaction rule `secrets-data`
+                 --> a.yaml:2:27
+                  |
+                2 |   actions: {secrets-data: mask, mine: mask, x: mask}
+                  |                           ^^^^
+                help: did you mean `secret-data`?
+
+                error: there is no built-in redaction rule `x`
+                 --> a.yaml:2:48
+                  |
+                2 |   actions: {secrets-data: mask, mine: mask, x: mask}
+                  |                                                ^^^^
+                help: docs/redaction.md lists the built-in rules
+            "#]],
+        );
+        check(
+            "redact:\n  rules: [{name: mine, paths: [x]}]\n  allow:\n    - {reason: r, path: x, rules: [jwt, mine, bearer-tokn]}\n",
+            expect![[r#"
+                error: there is no redaction rule `bearer-tokn`
+                 --> a.yaml:4:47
+                  |
+                4 |     - {reason: r, path: x, rules: [jwt, mine, bearer-tokn]}
+                  |                                               ^^^^^^^^^^^
+                help: did you mean `bearer-token`?
+            "#]],
+        );
+        check(
+            "redact:\n  actions: {public-certificate: digest}\n",
+            expect![[r#"
+            error: unknown value `digest` for `redact.actions.public-certificate`
+             --> a.yaml:2:33
+              |
+            2 |   actions: {public-certificate: digest}
+              |                                 ^^^^^^ expected one of `mask`, `token`, `remove`
+        "#]],
+        );
+        check(
+            "redact: {allow: [{path: x}]}\n",
+            expect![[r#"
+            error: missing key `reason` in `redact.allow[0]`
+             --> a.yaml:1:18
+              |
+            1 | redact: {allow: [{path: x}]}
+              |                  ^ `reason` is needed here
+        "#]],
+        );
+        check(
+            "redact: {allow: [{reason: r, pth: x}]}\n",
+            expect![[r#"
+            error: unknown key `pth` in `redact.allow[0]`
+             --> a.yaml:1:30
+              |
+            1 | redact: {allow: [{reason: r, pth: x}]}
+              |                              ^^^ expected one of `reason`, `value`, `path`, `pattern`, `rules`
+            help: did you mean `path`?
         "#]],
         );
     }

@@ -253,6 +253,17 @@ fn opened(text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Kinds of `benign.tsv` that leave as a digest.
+const PUBLIC_BULK: [&str; 3] = ["ca-bundle-public", "csr-request-public", "csr-certificate-public"];
+
+/// What stands in the place of a certificate in base64.
+fn digest(value: &str) -> String {
+    use sha2::Digest;
+    let sum = sha2::Sha256::digest(BASE64.decode(value).unwrap());
+    let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("\"redacted:public-certificate:sha256-{hex}:{}\"", value.len())
+}
+
 #[test]
 fn what_only_looks_like_a_secret_stays() {
     let mut missing = Vec::new();
@@ -260,6 +271,14 @@ fn what_only_looks_like_a_secret_stays() {
         let rows = rows("benign.tsv.gz", file);
         let (before, after) = (occurrences(&rows, &both(file).before), occurrences(&rows, &both(file).after));
         for ((row, before), after) in rows.iter().zip(before).zip(after) {
+            // What is public and bulky may be known by its digest instead.
+            if PUBLIC_BULK.contains(&&*row.kind) && before > 0 {
+                let digest = digest(&row.value);
+                if after > 0 || find(&both(file).after, digest.as_bytes()).is_none() {
+                    missing.push(format!("{file} {}: {after} times, and no {digest}", row.kind));
+                }
+                continue;
+            }
             // In a value that is taken out as a whole some occurrences go with it, but never all.
             if after == 0 || before == 0 {
                 missing.push(format!("{file} {} {:.60}: {before} times, then {after}", row.kind, row.value));
@@ -441,4 +460,47 @@ fn ways_to_look_that_do_not_go_together() {
         let ran = filter(args, b"");
         assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{args:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn what_the_configuration_lets_stay_is_counted_by_its_reason() {
+    let place = Place::new();
+    let value = "dGhpcyBpcyBhIHRlc3QgdmFsdWU=";
+    place.configure("search: {type: elasticsearch, endpoint: URL}", "");
+    let config = place.path("config.yaml");
+    let args = ["--hash", "--config", config.to_str().unwrap()];
+    let hash = filter(&args, value.as_bytes());
+    assert_eq!((hash.code, hash.out.len()), (0, 26), "{}", hash.err);
+    assert_eq!(filter(&args, format!("{value}\n").as_bytes()).out, hash.out);
+    let more = format!(
+        "redact:\n  actions: {{jwt: mask}}\n  allow:\n    - {{reason: a value of the tests, value: {}}}\n    \
+         - {{reason: none, path: requestObject.none}}\n",
+        hash.out.trim()
+    );
+    place.configure("search: {type: elasticsearch, endpoint: URL}", &more);
+    let other = "YW5vdGhlciB2YWx1ZSB0aGF0IG11c3QgZ28=";
+    let text = [secret_event(1, value), secret_event(2, other), telling_event()].join("\n") + "\n";
+    let ran = filter(&["--stats", "--config", config.to_str().unwrap()], text.as_bytes());
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains(value) && !ran.out.contains(other), "{}", ran.out);
+    assert!(ran.out.contains("no such token: redacted:jwt\""), "{}", ran.out);
+    // In its request and in its response.
+    assert!(ran.err.contains("; allowed a value of the tests 2; failed closed nothing"), "{}", ran.err);
+    let input = place.write("log", text);
+    let shipped = place.ship(&[], &[&input], b"");
+    assert_eq!(shipped.assert_clean().get("search", "allowed/a value of the tests"), 2);
+}
+
+#[test]
+fn a_hash_that_would_match_nothing_is_refused() {
+    let place = Place::new();
+    let state = format!("state_dir: {}", place.path("none").display());
+    let config = place.write("no-key.yaml", format!("{state}\noutputs: {{out: {{type: stdout}}}}\n"));
+    let ran = filter(&["--hash", "--config", config.to_str().unwrap()], b"hunter2");
+    assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{}", ran.err);
+    assert!(ran.err.contains("no master key found") && !ran.err.contains("hunter2"), "{}", ran.err);
+    place.configure("search: {type: stdout}", "");
+    let config = place.path("config.yaml");
+    let ran = filter(&["--hash", "--config", config.to_str().unwrap()], b"\n");
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
 }

@@ -17,6 +17,7 @@ mod password_hash;
 mod private_key;
 mod program_option;
 mod proxy_path;
+mod public_certificate;
 mod route_key;
 mod secret_data;
 mod sql_password;
@@ -95,6 +96,7 @@ pub const RULES: &[&Rule] = &[
     &route_key::RULE,
     &oauth_client::RULE,
     &machine_config::RULE,
+    &public_certificate::RULE,
     &last_applied::RULE,
     &json_web_token::RULE,
     &bearer_token::RULE,

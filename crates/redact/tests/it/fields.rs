@@ -179,7 +179,7 @@ fn ordinary(field: &Field) -> Vec<Value> {
 
 #[test]
 fn every_field_has_a_verdict() {
-    let verdicts = ["redacted", "detected", "text", "public"];
+    let verdicts = ["redacted", "detected", "text", "digest", "public"];
     let open: Vec<Field> = fields().into_iter().filter(|f| !verdicts.contains(&&*f.verdict)).collect();
     assert!(open.is_empty(), "decide in fields.tsv what becomes of these: {open:#?}");
 }
@@ -258,6 +258,32 @@ fn what_must_not_leave_is_gone() {
     );
     report(&failed);
     assert!(unused.is_empty(), "no leak any more: {unused:?}");
+}
+
+#[test]
+fn what_is_public_and_bulky_leaves_as_a_digest() {
+    let mut bench = Bench::new();
+    let failed = failures(
+        |field| field.verdict == "digest",
+        |field, fail| {
+            for leaf in ordinary(field) {
+                let value = leaf.as_str().expect("bytes are text in JSON");
+                for (place, event) in field.events("x", "x", &leaf) {
+                    let done = bench.redact(event.as_bytes());
+                    let digest = done.edits.iter().all(|(range, rule, text)| {
+                        event[range.clone()] == *value
+                            && rule == "public-certificate"
+                            && text.starts_with(b"redacted:public-certificate:sha256-")
+                            && text.ends_with(format!(":{}", value.len()).as_bytes())
+                    });
+                    if done.edits.is_empty() || !digest || holds(&done.out, value) {
+                        fail(&format!("{place}: {:?}", done.edits));
+                    }
+                }
+            }
+        },
+    );
+    report(&failed);
 }
 
 #[test]
