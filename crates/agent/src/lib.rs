@@ -13,6 +13,7 @@ pub mod consumer;
 pub mod coverage;
 pub mod edit_path;
 pub mod exit;
+pub mod guard;
 pub mod inflight;
 pub mod lines;
 pub mod metrics;

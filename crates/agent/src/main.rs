@@ -2,11 +2,12 @@
 
 use auditship_agent::cli::{Args, Command};
 use auditship_agent::exit::{self, Failure};
-use auditship_agent::{commands, receiver};
+use auditship_agent::{commands, guard, receiver};
 use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    guard::arm();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(usage) => {

@@ -11,6 +11,7 @@ use crate::agent::{Agent, open_state};
 use crate::cli::DemoArgs;
 use crate::config;
 use crate::exit::Failure;
+use crate::guard;
 use crate::outputs;
 use crate::plan::{self, Plan};
 use crate::receiver::{Counts, Keep, Options, Receiver};
@@ -44,6 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// As every command: see [`crate::exit`].
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
+    guard::warn();
     let stage = Stage::new(args.keep.as_deref())?;
     let log = unpack()?;
     let receiver = Receiver::start(Options { keep: Keep::Ids, ..Options::default() })?;

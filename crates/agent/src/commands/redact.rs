@@ -4,6 +4,7 @@ use super::{KeyFrom, key_of};
 use crate::cli::{ConfigArgs, RedactArgs};
 use crate::config::nearest;
 use crate::exit::Failure;
+use crate::guard;
 use crate::lines::LineEditor;
 use crate::report;
 use crate::show::{self, Colour};
@@ -38,6 +39,7 @@ enum Form {
 /// # Errors
 /// As every command: see [`crate::exit`].
 pub fn run(args: &RedactArgs) -> Result<(), Failure> {
+    guard::warn();
     if args.prove {
         return super::prove::run(args);
     }

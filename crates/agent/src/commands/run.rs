@@ -9,6 +9,7 @@ use crate::agent::{Agent, open_state};
 use crate::cli::RunArgs;
 use crate::config::{Config, Input, Located};
 use crate::exit::Failure;
+use crate::guard::{self, CoreDumps};
 use crate::outputs;
 use crate::plan::{self, Plan};
 use crate::status::Status;
@@ -38,6 +39,7 @@ pub fn start_log(json: bool) {
 /// As every command: see [`crate::exit`].
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     start_log(args.log_json);
+    say_core_dumps();
     // First of all: from here on a signal is a wish, and not the end.
     let runtime = outputs::runtime()?;
     let mut signals = Signals::new(&runtime)?;
@@ -75,6 +77,14 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
                 return Err(anyhow::anyhow!("a consumer ended by itself").into());
             }
         }
+    }
+}
+
+/// Says whether a crash could leave on disk what was read.
+fn say_core_dumps() {
+    match guard::core_dumps() {
+        CoreDumps::Off => info!(core_dumps = %CoreDumps::Off, "guarded"),
+        other => warn!(core_dumps = %other, "a crash could leave what was read on disk"),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{KeyFrom, key_of};
 use crate::cli::ShipArgs;
 use crate::consumer::{Budget, Consumer, End, Last, Stop, World};
 use crate::exit::Failure;
+use crate::guard;
 use crate::outputs;
 use crate::pipeline::{Kept, Pipeline};
 use crate::plan::Plan;
@@ -35,6 +36,7 @@ const DEAD_LETTERS: &str = "auditship-dead-letters.ndjson";
 /// # Errors
 /// As every command: see [`crate::exit`].
 pub fn run(args: &ShipArgs) -> Result<(), Failure> {
+    guard::warn();
     let (config, located) = super::load(&args.config)?;
     let (key, made) = key_of(config.key_file.as_ref(), &config.state_dir)?;
     if made == KeyFrom::Fresh {

@@ -11,6 +11,7 @@ mod config;
 mod demo;
 mod disk;
 mod follow;
+mod guard;
 mod inputs;
 mod properties;
 mod prove;
