@@ -39,6 +39,11 @@ enum Part {
     Follow(InputArgs),
     /// What an agent costs that has nothing to do, beside many files that do not change.
     Idle(idle::Args),
+    /// What redaction alone costs, beside `serde_json` trees of the same lines, and over lines made to be slow.
+    Redact {
+        /// Logs to redact, plain or .gz; those in testdata/ where none is named.
+        logs: Vec<PathBuf>,
+    },
 }
 
 /// What all measurements are asked for.
@@ -85,6 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.part {
         Some(Part::Follow(input)) => return follow::run(input),
         Some(Part::Idle(idle)) => return idle::run(idle),
+        Some(Part::Redact { logs }) => return redact(logs),
         None => {}
     }
     let bench = Bench::prepare(&args.input)?;
@@ -105,6 +111,16 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         figures.print(codec, bench.bytes as f64);
     }
     Ok(())
+}
+
+/// The benchmark of `crates/redact`, with paths as they are here.
+fn redact(logs: &[PathBuf]) -> Result<()> {
+    let bench = ["bench", "--quiet", "--package", "auditship-redact", "--bench", "redact", "--"];
+    let logs: Vec<PathBuf> = logs
+        .iter()
+        .map(|log| log.canonicalize().with_context(|| format!("find {}", log.display())))
+        .collect::<Result<_>>()?;
+    repo::run(repo::cargo().args(bench).args(logs))
 }
 
 impl Bench {
