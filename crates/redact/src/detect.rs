@@ -107,6 +107,10 @@ impl Detector {
         if detector.pairs {
             names::endings(|four| detector.ends.insert(four));
         }
+        // By their first bytes, so that few are tried at a place.
+        for looks in [&mut detector.starts, &mut detector.marks] {
+            looks.sort_by_key(|look| look.word.as_bytes().first().copied());
+        }
         detector
     }
 
@@ -157,13 +161,14 @@ impl Detector {
         pass.begin(range.start);
         let mut at = range.start;
         while at < range.end {
-            let (mut mask, base64) = match text[at..].first_chunk() {
+            let Sieved { mut others, mut ends, base64 } = match text[at..].first_chunk() {
                 Some(lanes) => sieve(u8x16::new(*lanes)),
                 None => last_others(&text[at..]),
             };
             let left = range.end - at;
             if left < LANES {
-                mask &= (1 << left) - 1;
+                others &= (1 << left) - 1;
+                ends &= others;
             } else if base64 && at >= run_end.max(pass.done) {
                 let run = packed::run(text, at, &range);
                 run_end = run.end;
@@ -171,9 +176,13 @@ impl Detector {
                     runs.push(run);
                 }
             }
-            while mask != 0 {
-                pass.boundary(at + mask.trailing_zeros() as usize);
-                mask &= mask - 1;
+            while ends != 0 {
+                pass.boundary(at + ends.trailing_zeros() as usize);
+                ends &= ends - 1;
+            }
+            while others != 0 {
+                pass.begin(at + others.trailing_zeros() as usize + 1);
+                others &= others - 1;
             }
             at += LANES;
         }
@@ -239,7 +248,7 @@ struct Pass<'d, F> {
 }
 
 impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
-    /// A byte that belongs to no word stands at `at`.
+    /// A byte that belongs to no word, and is none of those at which a name never ends, stands at `at`.
     #[inline(always)]
     fn boundary(&mut self, at: usize) {
         let byte = self.text[at];
@@ -258,7 +267,6 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
         }
         self.query |= byte == b'?';
         self.encoded |= (byte == b'+' && self.query) || (byte == b'%' && percent(&self.text[at..]).is_some());
-        self.begin(at + 1);
     }
 
     /// A word may begin at `at`.
@@ -329,18 +337,26 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
 fn first_four(word: &str, mut tell: impl FnMut([u8; 4])) {
     match *word.as_bytes() {
         [a, b, c, d, ..] => tell([a, b, c, d]),
-        [a, b, c] => (0..=u8::MAX).for_each(|any| tell([a, b, c, any])),
+        [a, b, c] => {
+            // A word goes on with more of itself; what follows a mark may be anything.
+            let word = a.is_ascii_alphanumeric();
+            let more = (0..=u8::MAX).filter(|b| !word || is_base64url(*b) || matches!(b, b'.' | b'/' | b':'));
+            more.for_each(|any| tell([a, b, c, any]));
+        }
         // Rare enough to look at each.
         [b'~'] => {}
         _ => debug_assert!(false, "the needle {word:?} is too short"),
     }
 }
 
-/// Those of `looks` whose word stands at `at`.
+/// Those of `looks`, which are in the order of their first bytes, whose word stands at `at`.
 fn looks_at<'l>(looks: &'l [Look], text: &'l [u8], at: usize) -> impl Iterator<Item = &'l Look> {
     let rest = &text[at..];
     let first = rest.first_chunk().map_or(0, |first| u32::from_le_bytes(*first));
-    looks.iter().filter(move |look| first & look.mask == look.first && rest.starts_with(look.word.as_bytes()))
+    let byte = rest.first().copied();
+    let from = looks.partition_point(|look| look.word.as_bytes().first().copied() < byte);
+    let these = looks[from..].iter().take_while(move |look| look.word.as_bytes().first().copied() == byte);
+    these.filter(move |look| first & look.mask == look.first && rest.starts_with(look.word.as_bytes()))
 }
 
 /// Bytes that are looked at together.
@@ -348,16 +364,25 @@ const LANES: usize = 16;
 
 /// As [`sieve`], for the last bytes of a text.
 #[cold]
-fn last_others(rest: &[u8]) -> (u32, bool) {
+fn last_others(rest: &[u8]) -> Sieved {
     let mut lanes = [0; LANES];
     lanes[..rest.len()].copy_from_slice(rest);
     sieve(u8x16::new(lanes))
 }
 
-/// A mask of the bytes that belong to no word; and whether they may be in the midst of base64: all others are slashes or
-/// plus signs, and a capital is among them, as in few names.
+/// What is to be done with some bytes, as masks.
+struct Sieved {
+    /// Those that belong to no word.
+    others: u32,
+    /// Those of them before which a name may end: dots and slashes are the commonest of all, and join names.
+    ends: u32,
+    /// Whether they may be in the midst of base64: all others are slashes or plus signs, and a capital is among them, as
+    /// in few names.
+    base64: bool,
+}
+
 #[inline(always)]
-fn sieve(lanes: u8x16) -> (u32, bool) {
+fn sieve(lanes: u8x16) -> Sieved {
     let within = |lanes: u8x16, from: u8, count: u8| {
         let moved = lanes - u8x16::splat(from);
         moved.min(u8x16::splat(count - 1)).simd_eq(moved)
@@ -366,9 +391,11 @@ fn sieve(lanes: u8x16) -> (u32, bool) {
     let digits = within(lanes, b'0', 10);
     let joints = lanes.simd_eq(u8x16::splat(b'_')) | lanes.simd_eq(u8x16::splat(b'-'));
     let words = letters | digits | joints;
-    let marks = lanes.simd_eq(u8x16::splat(b'/')) | lanes.simd_eq(u8x16::splat(b'+'));
-    let base64 = (words | marks).to_bitmask() == 0xffff && within(lanes, b'A', 26).to_bitmask() != 0;
-    (!words.to_bitmask() & 0xffff, base64)
+    let is = |byte| lanes.simd_eq(u8x16::splat(byte));
+    let slashes = is(b'/');
+    let others = !words.to_bitmask() & 0xffff;
+    let base64 = (words | slashes | is(b'+')).to_bitmask() == 0xffff && within(lanes, b'A', 26).any();
+    Sieved { others, ends: others & !(slashes | is(b'.')).to_bitmask(), base64 }
 }
 
 /// The end of the run of bytes that `keep` accepts, from `at`.
@@ -436,7 +463,7 @@ mod tests {
     fn words_are_letters_digits_and_joints() {
         for byte in 0..=u8::MAX {
             let word = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
-            assert_eq!(sieve(u8x16::splat(byte)).0 == 0, word, "{byte:#x}");
+            assert_eq!(sieve(u8x16::splat(byte)).others == 0, word, "{byte:#x}");
         }
     }
 }

@@ -65,6 +65,9 @@ impl Redactor {
         }
         let gone = gone(place, &scratch.edits);
         let is_gone = |value: &Range<usize>| {
+            if gone.is_empty() {
+                return false;
+            }
             let at = gone.partition_point(|gone| gone.end < value.end);
             gone.get(at).is_some_and(|gone| gone.start <= value.start && value.end <= gone.end)
         };
