@@ -64,19 +64,16 @@ impl Redactor {
             }
         }
         let gone = gone(place, &scratch.edits);
-        let is_gone = |value: &Range<usize>| {
-            if gone.is_empty() {
-                return false;
-            }
-            let at = gone.partition_point(|gone| gone.end < value.end);
-            gone.get(at).is_some_and(|gone| gone.start <= value.start && value.end <= gone.end)
-        };
         for odd in &found.strings {
             self.odd(odd, doc, place, hints, decoded, scratch);
         }
         // Last: where another rule takes the same value, it goes under that rule.
-        for text in found.texts.iter().filter(|text| !is_gone(text)) {
-            self.detect(doc, text.clone(), place, hints, scratch);
+        let mut gone = gone.iter().peekable();
+        for text in &found.texts {
+            while gone.next_if(|gone| gone.end < text.end).is_some() {}
+            if gone.peek().is_none_or(|gone| text.start < gone.start) {
+                self.detect(doc, text.clone(), place, hints, scratch);
+            }
         }
     }
 
