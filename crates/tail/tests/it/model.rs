@@ -18,7 +18,7 @@ use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use crate::world::{World, append, gzip};
 
 /// Enough for the usual run; a soak says more.
-const CASES: u32 = 1500;
+const CASES: u32 = 3000;
 
 #[derive(Clone, Debug)]
 enum Action {
