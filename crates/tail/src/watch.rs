@@ -4,19 +4,14 @@
 #![expect(clippy::disallowed_methods, reason = "door: directories and the clock of the scanning thread")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::io::{self, PipeReader, PipeWriter};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
+use notify::Watcher as _;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::catalogue::{Catalogue, Scan};
@@ -35,8 +30,7 @@ const REST: u32 = 10;
 /// And how many times as long as it took, so that a slow file system is not asked all the time.
 const PAUSE: u32 = 2;
 
-/// How many hints are taken at once: as many as the kernel keeps (`/proc/sys/fs/inotify/max_queued_events`). A writer
-/// may be faster than who takes them.
+/// So many files that the file watch has named are kept. Of others the next thorough look finds what is new.
 const HINTS: usize = 16_384;
 
 impl Catalogue {
@@ -47,17 +41,22 @@ impl Catalogue {
 
     /// As [`Catalogue::spawn`], with another time between two scans that no file watch asked for.
     pub fn spawn_every(self: &Arc<Catalogue>, every: Duration) -> io::Result<Watcher> {
-        self.spawn_with(Watch::new(), every)
+        self.spawn_with(Watch::new, every)
     }
 
     /// As [`Catalogue::spawn_every`] without a file watch: for file systems that have none.
     pub fn spawn_unwatched(self: &Arc<Catalogue>, every: Duration) -> io::Result<Watcher> {
-        self.spawn_with(Watch { inotify: None, dirs: BTreeMap::new() }, every)
+        self.spawn_with(|_| Watch::default(), every)
     }
 
-    fn spawn_with(self: &Arc<Catalogue>, mut watch: Watch, every: Duration) -> io::Result<Watcher> {
-        let (stopped, stop) = io::pipe()?;
+    fn spawn_with(
+        self: &Arc<Catalogue>,
+        watch: impl FnOnce(SyncSender<Wake>) -> Watch,
+        every: Duration,
+    ) -> io::Result<Watcher> {
+        let (wake, woken) = mpsc::sync_channel(1);
         let catalogue = Arc::clone(self);
+        let mut watch = watch(wake.clone());
         // Before the first look: of what is written after it, a hint comes.
         watch.follow(self.directories());
         let work = move || {
@@ -65,25 +64,31 @@ impl Catalogue {
                 let (begun, used) = (Instant::now(), cpu());
                 let full = catalogue.look(SystemTime::now()) == Scan::Full;
                 let added = full && watch.follow(catalogue.directories());
-                // A busy log says so all the time. While nobody listens, the kernel keeps one hint of many.
-                let rest = rest(begun.elapsed(), cpu().saturating_sub(used), every);
-                if wait(&stopped, None, begun + rest) == Woken::Stop {
-                    return;
-                }
+                let rest = begun + rest(begun.elapsed(), cpu().saturating_sub(used), every);
                 // What was written between the look and the watch gives no hint.
-                if added {
-                    continue;
-                }
-                if wait(&stopped, watch.inotify.as_ref(), begun + every) == Woken::Stop {
-                    return;
+                if !added {
+                    match woken.recv_timeout((begun + every).saturating_duration_since(Instant::now())) {
+                        Ok(Wake::Look) => {}
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                    }
                 }
                 for path in watch.take_hints() {
                     catalogue.doubt(path);
                 }
+                if Instant::now() < rest {
+                    // A busy log says so all the time: until the pause is over nobody listens. The look after it finds
+                    // what happened meanwhile.
+                    watch.follow(BTreeSet::new());
+                    if pause(&woken, rest) == Woken::Stop {
+                        return;
+                    }
+                    watch.follow(catalogue.directories());
+                }
             }
         };
         let thread = std::thread::Builder::new().name("catalogue".to_owned()).spawn(work)?;
-        Ok(Watcher { stop: Some(stop), thread: Some(thread) })
+        Ok(Watcher { wake, thread: Some(thread) })
     }
 }
 
@@ -105,16 +110,15 @@ enum Woken {
     No,
 }
 
-/// Waits until a file watch has a hint, or until `end`; or until it is to stop.
-fn wait(stopped: &PipeReader, hints: Option<&OwnedFd>, end: Instant) -> Woken {
-    let left = end.saturating_duration_since(Instant::now());
-    let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-    let fds = [Some(PollFd::new(stopped, PollFlags::IN)), hints.map(|fd| PollFd::new(fd, PollFlags::IN))];
-    let mut fds: Vec<PollFd<'_>> = fds.into_iter().flatten().collect();
-    // A signal only makes it look sooner.
-    let _ = poll(&mut fds, Some(&timeout));
-    // Its other end was closed.
-    if fds[0].revents().is_empty() { Woken::No } else { Woken::Stop }
+/// Waits until `end`, whatever a file watch says; or until it is to stop.
+fn pause(woken: &Receiver<Wake>, end: Instant) -> Woken {
+    loop {
+        match woken.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(Wake::Look) => {}
+            Err(RecvTimeoutError::Timeout) => return Woken::No,
+            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return Woken::Stop,
+        }
+    }
 }
 
 pub(crate) fn is_glob(text: &str) -> bool {
@@ -246,81 +250,105 @@ pub(crate) fn candidates(pattern: &Path, names: &Names) -> Vec<(PathBuf, PathBuf
     files
 }
 
+/// What wakes the scanning thread.
+enum Wake {
+    Look,
+    Stop,
+}
+
 /// The scanning thread; it ends when this is dropped.
 pub struct Watcher {
-    /// Closing it says so.
-    stop: Option<PipeWriter>,
+    wake: SyncSender<Wake>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        self.stop = None;
+        // A full channel holds a wish to look, which is taken soon.
+        let _ = self.wake.send(Wake::Stop);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
+/// A directory that is watched: by its real path, which two names of it share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Watched {
+    real: PathBuf,
+    /// Another directory may take the path.
+    device: u64,
+    inode: u64,
+}
+
 /// The file watch: only ever a hint.
+#[derive(Default)]
 struct Watch {
-    inotify: Option<OwnedFd>,
-    /// By their numbers, which two paths of one directory share.
-    dirs: BTreeMap<PathBuf, i32>,
+    watcher: Option<notify::RecommendedWatcher>,
+    dirs: BTreeMap<PathBuf, Watched>,
+    /// The files that were named since they were last taken.
+    named: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Watch {
-    fn new() -> Watch {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
-        if let Err(error) = &inotify {
+    fn new(wake: SyncSender<Wake>) -> Watch {
+        let named = Arc::new(Mutex::new(BTreeSet::new()));
+        let names = Arc::clone(&named);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Opening a file is an event too: our own looks must not wake us.
+            let Some(event) = event.ok().filter(|event| !event.kind.is_access()) else { return };
+            let mut names = names.lock().unwrap_or_else(PoisonError::into_inner);
+            if names.len() < HINTS {
+                names.extend(event.paths);
+            }
+            drop(names);
+            // A full channel already says it.
+            let _ = wake.try_send(Wake::Look);
+        });
+        if let Err(error) = &watcher {
             tracing::debug!(%error, "no file watch, scanning every second");
         }
-        Watch { inotify: inotify.ok(), dirs: BTreeMap::new() }
+        Watch { watcher: watcher.ok(), dirs: BTreeMap::new(), named }
     }
 
     /// Watches `dirs` and no others. Where one cannot be watched, the scan finds what happens in it. Gives whether one
     /// was not watched before.
     fn follow(&mut self, dirs: BTreeSet<PathBuf>) -> bool {
-        let Some(inotify) = &self.inotify else { return false };
-        // Opening and reading are left out: our own looks must not wake us.
-        let names = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
-        let kinds = names | WatchFlags::MODIFY | WatchFlags::ONLYDIR;
-        // Asked for again each time: another directory may have taken the path.
-        let watched: BTreeMap<PathBuf, i32> = dirs
+        let Some(watcher) = &mut self.watcher else { return false };
+        let mut after: BTreeMap<PathBuf, Watched> = dirs
             .into_iter()
             .filter_map(|dir| {
-                let number = inotify::add_watch(inotify, here(&dir), kinds).ok()?;
-                Some((dir, number))
+                let real = std::fs::canonicalize(here(&dir)).ok()?;
+                let Stat { device, inode, .. } = files::stat(&real).ok()?;
+                Some((dir, Watched { real, device, inode }))
             })
             .collect();
-        let wanted: BTreeSet<i32> = watched.values().copied().collect();
-        let before = std::mem::replace(&mut self.dirs, watched);
-        let before: BTreeSet<i32> = before.into_values().collect();
-        for gone in before.difference(&wanted) {
+        let all = |dirs: &BTreeMap<PathBuf, Watched>| -> Vec<Watched> { dirs.values().cloned().collect() };
+        let (old, new) = (all(&self.dirs), all(&after));
+        for gone in old.iter().filter(|dir| !new.contains(dir)) {
             // It is gone already where the directory is.
-            let _ = inotify::remove_watch(inotify, *gone);
+            let _ = watcher.unwatch(&gone.real);
         }
-        wanted.difference(&before).next().is_some()
-    }
-
-    /// Takes all hints that are there; gives the files that they name.
-    fn take_hints(&self) -> BTreeSet<PathBuf> {
-        let mut named = BTreeSet::new();
-        let Some(inotify) = &self.inotify else { return named };
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(inotify, &mut buffer);
-        for _ in 0..HINTS {
-            match reader.next() {
-                Ok(event) => {
-                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
-                    let dirs = self.dirs.iter().filter(|(_, number)| **number == event.wd());
-                    named.extend(dirs.filter_map(|(dir, _)| Some(dir.join(name?))));
-                }
-                Err(Errno::INTR) => {}
-                Err(_) => break,
+        let mut added = false;
+        for dir in new.iter().filter(|dir| !old.contains(dir)) {
+            match watcher.watch(&dir.real, notify::RecursiveMode::NonRecursive) {
+                Ok(()) => added = true,
+                Err(_) => after.retain(|_, other| other != dir),
             }
         }
-        named
+        self.dirs = after;
+        added
+    }
+
+    /// Takes the files that were named.
+    fn take_hints(&self) -> BTreeSet<PathBuf> {
+        let named = std::mem::take(&mut *self.named.lock().unwrap_or_else(PoisonError::into_inner));
+        let known = |path: &PathBuf| -> Vec<PathBuf> {
+            let (dir, name) = (path.parent(), path.file_name().unwrap_or_default());
+            let dirs = self.dirs.iter().filter(|(_, watched)| Some(&*watched.real) == dir);
+            dirs.map(|(dir, _)| dir.join(name)).collect()
+        };
+        named.iter().flat_map(known).collect()
     }
 }
 
@@ -389,27 +417,42 @@ mod tests {
         assert!(!missing.stands() && problems.len() == 1);
     }
 
-    #[test]
-    fn a_busy_file_is_one_hint() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut file = fs::File::create(dir.path().join("audit.log")).unwrap();
-        let mut watch = Watch::new();
-        watch.follow(BTreeSet::from([dir.path().to_owned()]));
-        assert!(watch.take_hints().is_empty());
-        for _ in 0..1000 {
-            file.write_all(b"line\n").unwrap();
+    /// A watch of `dirs`, and what it says.
+    fn watch(dirs: &[&Path]) -> (Watch, Receiver<Wake>) {
+        let (wake, woken) = mpsc::sync_channel(1);
+        let mut watch = Watch::new(wake);
+        assert!(watch.follow(dirs.iter().map(|dir| dir.to_path_buf()).collect()));
+        (watch, woken)
+    }
+
+    /// What is named until `name` is among it.
+    fn named(watch: &Watch, woken: &Receiver<Wake>, name: &Path) {
+        let mut all = BTreeSet::new();
+        while !all.contains(name) {
+            assert!(woken.recv_timeout(Duration::from_secs(60)).is_ok(), "{all:?}");
+            all.extend(watch.take_hints());
         }
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut reader = inotify::Reader::new(watch.inotify.as_ref().unwrap(), &mut buffer);
-        assert!(reader.next().is_ok());
-        assert_eq!(reader.next().err(), Some(Errno::AGAIN));
+    }
+
+    #[test]
+    fn writing_and_renaming_are_hints_and_reading_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (log, backup) = (dir.path().join("audit.log"), dir.path().join("audit.log.1"));
+        let mut file = fs::File::create(&log).unwrap();
+        let (mut watch, woken) = watch(&[dir.path()]);
+        fs::read(&log).unwrap();
         file.write_all(b"line\n").unwrap();
-        assert_eq!(watch.take_hints(), BTreeSet::from([dir.path().join("audit.log")]));
-        // Neither opening nor reading is one.
-        fs::read(dir.path().join("audit.log")).unwrap();
-        assert!(watch.take_hints().is_empty());
-        fs::rename(dir.path().join("audit.log"), dir.path().join("audit.log.1")).unwrap();
-        assert_eq!(watch.take_hints().len(), 2);
+        named(&watch, &woken, &log);
+        fs::rename(&log, &backup).unwrap();
+        named(&watch, &woken, &backup);
+        // While nobody listens nothing is kept.
+        assert!(!watch.follow(BTreeSet::new()));
+        watch.take_hints();
+        file.write_all(b"line\n").unwrap();
+        assert!(watch.follow(BTreeSet::from([dir.path().to_owned()])));
+        fs::write(dir.path().join("other"), "").unwrap();
+        named(&watch, &woken, &dir.path().join("other"));
+        assert!(!watch.take_hints().contains(&backup));
     }
 
     #[test]
@@ -417,21 +460,19 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("log");
         let dirs = BTreeSet::from([dir.clone()]);
-        let mut watch = Watch::new();
-        watch.follow(dirs.clone());
+        let (wake, woken) = mpsc::sync_channel(1);
+        let mut watch = Watch::new(wake);
+        assert!(!watch.follow(dirs.clone()));
         for _ in 0..3 {
             fs::create_dir(&dir).unwrap();
             // What was written in it before gave no hint: it has to be looked at once more, and only once.
             assert!(watch.follow(dirs.clone()));
             assert!(!watch.follow(dirs.clone()));
-            watch.take_hints();
             fs::write(dir.join("audit.log"), "line\n").unwrap();
-            assert!(!watch.take_hints().is_empty());
+            named(&watch, &woken, &dir.join("audit.log"));
             fs::remove_dir_all(&dir).unwrap();
             assert!(!watch.follow(dirs.clone()));
         }
-        watch.follow(BTreeSet::new());
-        assert!(watch.dirs.is_empty());
     }
 
     #[test]
@@ -440,11 +481,9 @@ mod tests {
         let (dir, link) = (parent.path().join("log"), parent.path().join("link"));
         fs::create_dir(&dir).unwrap();
         std::os::unix::fs::symlink(&dir, &link).unwrap();
-        let mut watch = Watch::new();
-        watch.follow(BTreeSet::from([dir.clone(), link.clone()]));
-        watch.follow(BTreeSet::from([link]));
-        watch.take_hints();
+        let (mut watch, woken) = watch(&[&dir, &link]);
+        assert!(!watch.follow(BTreeSet::from([link.clone()])));
         fs::write(dir.join("audit.log"), "").unwrap();
-        assert!(!watch.take_hints().is_empty());
+        named(&watch, &woken, &link.join("audit.log"));
     }
 }
