@@ -166,5 +166,43 @@ fn worst() -> Vec<(&'static str, Vec<u8>)> {
         ("deep JSON in strings", list(&format!("{nested},"))),
         ("brackets", within(format!("{}{}", "[".repeat(100), "]".repeat(100)).repeat(1) + "")),
         ("escapes", text(r"\u0070\u0061\u0073s ")),
+        ("slowest of the beginnings", slowest(&text)),
     ]
 }
+
+/// Of lines that are one beginning of a match after another, the slowest: none may be quadratic.
+fn slowest(text: &impl Fn(&str) -> Vec<u8>) -> Vec<u8> {
+    let redactor = redactor();
+    let lines = BEGINNINGS.iter().map(|piece| text(piece));
+    let speed = |line: &Vec<u8>| bytes_per_second(line, &redactor);
+    lines
+        .map(|line| (speed(&line), line))
+        .min_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, line)| line)
+        .unwrap_or_default()
+}
+
+const BEGINNINGS: &[&str] = &[
+    "password: ",
+    "password=",
+    "token: ",
+    "--token ",
+    "x://",
+    "x://a:",
+    "eyJ",
+    "eyJ.",
+    "Basic ",
+    "ghp_",
+    "-----BEGIN ",
+    "-----BEGIN PRIVATE KEY-----",
+    "mysql -",
+    "Invalid value: ",
+    "/proxy/",
+    "T3BlbkFJ",
+    "/env/0/value",
+    "password' ",
+    "\\\"name\\\":\\\"token\\\",",
+    "\\\"value\\\":\\\"x\\\",\\\"name\\\":\\\"token\\\",",
+    "\\\"password\\\":\\\"",
+    "\\\\\\\"token\\\\\\\":",
+];
