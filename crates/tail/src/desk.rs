@@ -339,7 +339,7 @@ impl Desk {
             self.roster.groups().filter_map(|(_, order)| order.last().copied()).collect();
         self.holdings.retain(|stream, held| {
             // The last one may still be written to, though its name is gone.
-            let wanted = last.contains(stream) || !all_read(consumers, *stream, held);
+            let wanted = last.contains(stream) || !all_settled(consumers, *stream, held);
             visible.contains(stream) || (wanted && held.slot.is_open())
         });
     }
@@ -387,7 +387,7 @@ impl Desk {
         let (mut kept, mut pinned) = (HashSet::new(), true);
         for stream in last.iter().chain(others).filter(|stream| !unlinked.contains(stream)) {
             let Some(held) = self.holdings.get(stream) else { continue };
-            let wanted = last.contains(stream) || !all_read(consumers, *stream, held);
+            let wanted = last.contains(stream) || !all_settled(consumers, *stream, held);
             if !wanted || room == 0 {
                 continue;
             }
@@ -559,6 +559,15 @@ impl Desk {
 /// The length of the content, as far as the size of the file tells.
 fn content_end(held: &Held) -> u64 {
     if held.encoding == Encoding::Plain { held.stat.size } else { 0 }
+}
+
+/// Whether nobody needs a file any more, not even after a reload, which reads again what was not settled.
+fn all_settled(consumers: &BTreeMap<u64, Reach>, stream: StreamId, held: &Held) -> bool {
+    let settled = |reach: &Reach| {
+        let read = reach.read.get(&stream).copied().unwrap_or(0);
+        reach.committed.get(&stream).is_some_and(|at| *at >= read)
+    };
+    all_read(consumers, stream, held) && consumers.values().all(settled)
 }
 
 fn all_read(consumers: &BTreeMap<u64, Reach>, stream: StreamId, held: &Held) -> bool {

@@ -131,8 +131,34 @@ fn case_09_unread_backups_that_are_deleted_are_read_through_the_held_descriptor(
     world.settle(&mut agent);
     assert_eq!(agent.lines, events(0..31));
     assert!(agent.lost.is_empty());
+    world.save(&mut agent);
     world.settle(&mut agent);
     assert_eq!(agent.catalogue.held_bytes(), 0);
+}
+
+#[test]
+fn what_is_read_and_not_settled_is_held_for_a_reload() {
+    let mut world = World::new();
+    world.write(text(0..10));
+    let mut agent = world.start();
+    world.scan(&agent);
+    world.save(&mut agent);
+    world.settle(&mut agent);
+    let backup = world.rotate();
+    world.write(text(10..11));
+    world.settle(&mut agent);
+    agent.catalogue.changes().into_iter().for_each(|entry| world.state.apply(entry));
+    fs::remove_file(backup).unwrap();
+    world.settle(&mut agent);
+    assert_eq!(agent.lines, events(0..11));
+    assert!(agent.catalogue.held_bytes() > 0);
+    // Nothing of it is settled for good: it is read again.
+    let before = std::sync::Arc::clone(&agent.catalogue);
+    drop(agent);
+    let mut agent = world.start_after(Some(&before));
+    world.settle(&mut agent);
+    assert_eq!(agent.lines, events(0..11));
+    assert!(agent.lost.is_empty() && agent.gaps.is_empty());
 }
 
 #[test]
@@ -262,6 +288,8 @@ fn what_one_consumer_has_not_read_is_held_for_it() {
     fast.lines.clear();
     world.settle(&mut fast);
     assert_eq!(fast.lines, events(0..11));
+    world.save(&mut fast);
+    world.settle(&mut fast);
     assert_eq!(fast.catalogue.held_bytes(), 0);
 }
 

@@ -47,7 +47,9 @@ fn a_backup_read_to_its_end_whose_inode_is_used_again_was_deleted_not_truncated(
     let first = compress(&backup);
     world.write(text(200..201));
     world.settle(&mut agent);
-    // Read to its end and gone: nobody holds it open.
+    // Settled, though that is not saved yet, and gone: nobody holds it open.
+    agent.follower.committed(&agent.ledger.positions());
+    world.settle(&mut agent);
     let second = world.path("audit-2026-11-24T02-30-00.000.log.gz");
     use_inode_again(&first, &second, &gzip(text(100..200).as_bytes()));
     world.settle(&mut agent);

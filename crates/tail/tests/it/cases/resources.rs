@@ -124,6 +124,7 @@ fn case_47_thousands_of_files_need_few_descriptors() {
     for _ in 0..2000 {
         agent.read();
     }
+    world.save(&mut agent);
     world.scan(&agent);
     // The oldest that are unread, and the live one, are safe from deletion.
     let next = u32::try_from(agent.lines.len()).unwrap();
@@ -136,8 +137,9 @@ fn case_47_thousands_of_files_need_few_descriptors() {
     assert_eq!(agent.catalogue.figures().held_files, 15);
     world.settle(&mut agent);
     assert_eq!(difference(&agent.lines, &events(0..2001)), None);
+    world.save(&mut agent);
     world.settle(&mut agent);
-    // Nothing is unread any more: the live file alone.
+    // Nothing is needed any more: the live file alone.
     assert_eq!(agent.catalogue.figures().descriptors, 1);
     assert!(agent.lost.is_empty() && agent.gaps.is_empty());
 }
