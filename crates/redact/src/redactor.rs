@@ -126,6 +126,13 @@ impl Scratch {
         &self.edits
     }
 
+    /// Takes `bytes` from what of this line may still be opened; `false`: that is used up.
+    fn spend(&mut self, bytes: usize) -> bool {
+        let left = self.budget.checked_sub(bytes);
+        self.budget = left.unwrap_or(0);
+        left.is_some()
+    }
+
     fn settle(&mut self) {
         self.edits.settle();
         for edit in self.edits.iter() {

@@ -105,7 +105,10 @@ impl Redactor {
             rule = rule.or_else(|| {
                 let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
                 decoded.fill(&text[piece], 0);
-                let rule = self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth));
+                let rule = match scratch.spend(decoded.bytes.len()) {
+                    true => self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth)),
+                    false => Some(self.number(NESTED_LIMIT)),
+                };
                 scratch.pool.push((decoded, found));
                 rule
             });
@@ -118,7 +121,10 @@ impl Redactor {
             rule = rule.or_else(|| {
                 let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
                 decoded.fill_percent(&text[word], 0);
-                let rule = self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth));
+                let rule = match scratch.spend(decoded.bytes.len()) {
+                    true => self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth)),
+                    false => Some(self.number(NESTED_LIMIT)),
+                };
                 scratch.pool.push((decoded, found));
                 rule
             });
@@ -254,7 +260,13 @@ impl Redactor {
             let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
             decoded.fill(&text[piece.clone()], piece.start);
             let inside = Place::inside(&decoded, place);
-            match self.document(true, &decoded.bytes, &inside, hints, scratch) {
+            // Texts can be opened in more than one order: all of it together is bounded.
+            let afford = scratch.spend(decoded.bytes.len());
+            let looked = match afford {
+                true => self.document(true, &decoded.bytes, &inside, hints, scratch),
+                false => Document::TooDeep,
+            };
+            match looked {
                 Document::Yes => {}
                 Document::No if inside.level <= MAX_LEVEL => {
                     self.lines(true, &decoded.bytes, &inside, hints, scratch);
@@ -333,6 +345,7 @@ impl Redactor {
         decoded.fill_percent(&doc[range.clone()], range.start);
         let inside = Place::inside_percent(&decoded, place);
         let deep = inside.level > MAX_LEVEL
+            || !scratch.spend(decoded.bytes.len())
             || match self.document(true, &decoded.bytes, &inside, hints, scratch) {
                 Document::Yes => false,
                 Document::TooDeep => true,
