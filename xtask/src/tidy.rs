@@ -59,6 +59,9 @@ const DOOR_CALLS: &[&str] = &["SystemTime::now", "Instant::now", "File::open", "
 /// Where a body may be declared fit to leave.
 const VOUCH: &str = concat!("Body::", "redacted(");
 const MAY_VOUCH: &[&str] = &["crates/redact/src/"];
+/// Where a body may be made of another one.
+const TRIM: &str = concat!("Body::", "trimmed(");
+const MAY_TRIM: &[&str] = &["crates/ship/src/trim.rs"];
 /// Where only tests may.
 const MAY_VOUCH_IN_TESTS: &[&str] = &["crates/event/", "crates/ship/"];
 
@@ -200,6 +203,9 @@ impl<'a> Source<'a> {
         let vouches = code.contains(VOUCH) && !under(MAY_VOUCH) && !(test && under(MAY_VOUCH_IN_TESTS));
         if vouches {
             findings.push(format!("{VOUCH}…) outside crates/redact: only redaction may say what leaves"));
+        }
+        if code.contains(TRIM) && !under(MAY_TRIM) && !(test && under(MAY_VOUCH_IN_TESTS)) {
+            findings.push(format!("{TRIM}…) outside crates/ship/src/trim.rs: it makes a body of any bytes"));
         }
         for (unwanted, instead) in UNWANTED.iter().filter(|(unwanted, _)| code.contains(unwanted)) {
             findings.push(format!("{unwanted}: {instead}"));

@@ -49,6 +49,12 @@ const COUNTERS: &[(&str, &str, Figure)] = &[
     ("wire_bytes", "Compressed bytes sent, retries included", |a| a.wire_bytes),
     ("requests", "Requests made, retries included", |a| a.requests),
     ("retries", "Requests made again", |a| a.retries),
+    ("ambiguous_retries", "Repeated requests that may have been carried out", |a| a.ambiguous_retries),
+    ("splits", "Batches sent in two pieces instead", |a| a.splits),
+    ("flattened_records", "Records sent again with their bodies as strings", |a| a.flattened),
+    ("trimmed_records", "Records delivered with something taken out for their length", |a| a.trimmed),
+    ("too_old_records", "Records dead-lettered for their age", |a| a.too_old),
+    ("refused_unnamed_records", "Records refused without being named", |a| a.refused_unnamed),
 ];
 
 /// Name, help, label, and the map with its label's values.

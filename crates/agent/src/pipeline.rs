@@ -333,6 +333,12 @@ impl Pipeline {
         account.wire_bytes = stats.wire_bytes.load(Relaxed);
         account.requests = stats.requests.load(Relaxed);
         account.retries = stats.retries.load(Relaxed);
+        account.ambiguous_retries = stats.ambiguous_retries.load(Relaxed);
+        account.splits = stats.splits.load(Relaxed);
+        account.flattened = stats.flattened.load(Relaxed);
+        account.trimmed = stats.trimmed.load(Relaxed);
+        account.too_old = stats.too_old.load(Relaxed);
+        account.refused_unnamed = stats.refused_unnamed.load(Relaxed);
         let state = stats.state();
         account.last_error = state.last_error.filter(|_| state.phase != auditship_ship::Phase::Ok);
         account.state = Some(

@@ -55,6 +55,18 @@ pub struct Account {
     pub requests: u64,
     /// Requests made again.
     pub retries: u64,
+    /// Of them, those that repeat one which the backend may have carried out.
+    pub ambiguous_retries: u64,
+    /// Batches sent in two pieces instead.
+    pub splits: u64,
+    /// Records sent once more with their bodies as strings.
+    pub flattened: u64,
+    /// Records delivered with something taken out of them because they were too long.
+    pub trimmed: u64,
+    /// Records dead-lettered because the backend takes none of that age.
+    pub too_old: u64,
+    /// Records refused without being named; the whole of their batch is dead-lettered.
+    pub refused_unnamed: u64,
     /// What the output is doing: `ok`, `retrying`, `held`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
@@ -223,6 +235,9 @@ impl Account {
         let failed = self.failed_closed.values().sum();
         if failed > 0 {
             row("failed closed", failed, &by_name(&self.failed_closed));
+        }
+        if self.trimmed > 0 {
+            row("trimmed", self.trimmed, "records too long for the output, delivered with less");
         }
         row(
             "requests",

@@ -26,5 +26,5 @@ pub use audit::{Event, Level, ObjectRef, Stage};
 pub use keys::{KeyId, Keys, Uid};
 pub use line::{Cut, Form, Line};
 pub use parts::{Broken, Part, parts};
-pub use record::{Body, Edit, Edits, Index, Record};
+pub use record::{Body, Edit, Edits, Index, Record, Trim};
 pub use span::{Span, StreamId};

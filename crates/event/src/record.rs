@@ -40,6 +40,16 @@ pub struct Record<'a> {
 pub struct Body<'a> {
     raw: &'a [u8],
     edits: &'a Edits,
+    trim: Option<Trim>,
+}
+
+/// What was taken out of a body because an output takes no event as long as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trim {
+    /// The words for what is gone, in the order in which it went.
+    pub taken: &'static [&'static str],
+    /// How long the body was, in bytes.
+    pub bytes: usize,
 }
 
 impl std::fmt::Debug for Body<'_> {
@@ -51,7 +61,18 @@ impl std::fmt::Debug for Body<'_> {
 impl<'a> Body<'a> {
     /// Vouches that `raw` with `edits` applied holds nothing that must not leave. For `auditship-redact`.
     pub fn redacted(raw: &'a [u8], edits: &'a Edits) -> Body<'a> {
-        Body { raw, edits }
+        Body { raw, edits, trim: None }
+    }
+
+    /// A body with less in it: `written` is what [`Body::write`] appended, `edits` take something out of it. For
+    /// `auditship-ship` alone (`cargo xtask tidy` checks that).
+    pub fn trimmed(written: &'a [u8], edits: &'a Edits, trim: Trim) -> Body<'a> {
+        Body { raw: written, edits, trim: Some(trim) }
+    }
+
+    /// What was taken out of it, if anything was.
+    pub fn trim(&self) -> Option<Trim> {
+        self.trim
     }
 
     /// How many bytes [`Body::write`] appends.
@@ -67,6 +88,13 @@ impl<'a> Body<'a> {
     /// Appends the body to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         self.edits.apply(self.raw, out);
+    }
+
+    /// The body as bytes of its own.
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len());
+        self.write(&mut out);
+        out
     }
 
     /// Appends the body with `members` (`"key":value` pairs, comma-separated) put before its own.

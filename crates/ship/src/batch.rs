@@ -4,10 +4,11 @@
 //! as the whole did, except where a record is tried again with its bodies as strings.
 
 use crate::compress::{Compressor, Encoding, decompress};
-use crate::sink::{Envelope, GroupKey, Sink};
+use crate::sink::{Embedding, Envelope, GroupKey};
 use auditship_event::scan::{self, Str, Visitor};
 use auditship_event::{Index, Span, Uid, text};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -66,8 +67,14 @@ pub struct Entry {
     pub offset: usize,
     /// Its length there.
     pub len: usize,
+    /// Where in these bytes the event's document stands.
+    pub document: Range<usize>,
+    /// The event's time, microseconds since 1970.
+    pub time: i64,
     /// Its form there.
     pub form: Form,
+    /// Whether something was taken out of it because it was too long.
+    pub trimmed: bool,
 }
 
 impl Entry {
@@ -95,6 +102,7 @@ pub struct Batch {
     /// How it is compressed.
     pub encoding: Encoding,
     pub(crate) envelope: Envelope,
+    pub(crate) embedding: Embedding,
 }
 
 impl fmt::Debug for Batch {
@@ -149,15 +157,18 @@ impl Batch {
     ///
     /// # Errors
     /// As [`Batch::raw`].
-    pub fn flattened(&self, at: &[usize], sink: &dyn Sink) -> io::Result<Flattened> {
+    pub fn flattened(&self, at: &[usize]) -> io::Result<Flattened> {
         let raw = self.raw()?;
         let (mut framed, mut changed, mut unchanged) = (Vec::new(), Vec::new(), Vec::new());
         for at in at {
             let Some(entry) = self.records.get(*at) else { continue };
             let from = framed.len();
-            let record = &raw[entry.range()];
-            if entry.form == Form::Whole && flatten(record, sink.document_at(record), &mut framed) {
-                changed.push((Entry { form: Form::Flat, ..entry.clone() }, from..framed.len()));
+            let may = entry.form == Form::Whole && self.embedding == Embedding::Inline;
+            if may && flatten(&raw[entry.range()], entry.document.start, &mut framed) {
+                // Longer by as much as the whole is.
+                let end = entry.document.end + (framed.len() - from) - entry.len;
+                let document = entry.document.start..end;
+                changed.push((Entry { form: Form::Flat, document, ..entry.clone() }, from..framed.len()));
             } else {
                 framed.truncate(from);
                 unchanged.push(*at);
@@ -168,19 +179,45 @@ impl Batch {
         Ok(Flattened { batch: (!batch.records.is_empty()).then_some(batch), unchanged })
     }
 
+    /// The event's document of a record, as JSON; `raw` is the whole uncompressed body.
+    pub(crate) fn document<'a>(&self, entry: &Entry, raw: &'a [u8]) -> Cow<'a, [u8]> {
+        let document = &raw[entry.range()][entry.document.clone()];
+        match self.embedding {
+            Embedding::Inline | Embedding::Counted => Cow::Borrowed(document),
+            Embedding::Escaped => {
+                let mut out = Vec::with_capacity(document.len());
+                text::unescape(document, &mut out, |_, _| {});
+                Cow::Owned(out)
+            }
+        }
+    }
+
     fn assemble<'a>(&self, pieces: impl Iterator<Item = (Entry, &'a [u8])>) -> Batch {
-        let mut raw = self.envelope.prefix.to_vec();
+        let envelope = &self.envelope;
+        let mut raw = envelope.prefix.to_vec();
         let mut records = Vec::new();
         for (entry, framed) in pieces {
             if !records.is_empty() {
-                raw.extend_from_slice(self.envelope.separator);
+                raw.extend_from_slice(envelope.separator);
             }
             records.push(Entry { offset: raw.len(), len: framed.len(), ..entry });
             raw.extend_from_slice(framed);
         }
-        raw.extend_from_slice(self.envelope.suffix);
-        let body = Bytes::copy_from_slice(Compressor::new(self.encoding).frame(&raw));
-        Batch { id: BatchId::of(&records), records, body, raw_len: raw.len(), ..*self }
+        raw.extend_from_slice(envelope.suffix);
+        if let Some(seal) = envelope.seal {
+            seal(&mut raw);
+        }
+        Batch {
+            id: BatchId::of(&records),
+            group: self.group.clone(),
+            time: self.time,
+            records,
+            body: Bytes::copy_from_slice(Compressor::new(self.encoding).frame(&raw)),
+            raw_len: raw.len(),
+            encoding: self.encoding,
+            envelope: envelope.clone(),
+            embedding: self.embedding,
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 use crate::batch::{Batch, BatchId, Entry, Form};
 use crate::compress::{Compressor, Encoding, bound};
 use crate::sink::{Context, Envelope, GroupKey, Limits, Sink};
+use crate::trim::Trimmer;
 use auditship_event::Record;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -24,6 +25,7 @@ const FRAME_BYTES: usize = 16 << 10;
 /// A batch in the making.
 struct Open {
     key: GroupKey,
+    envelope: Envelope,
     time: i64,
     since: Instant,
     records: Vec<Entry>,
@@ -63,9 +65,9 @@ pub struct Batcher {
     sink: Arc<dyn Sink>,
     context: Context,
     limits: Limits,
-    envelope: Envelope,
     encoding: Encoding,
     compressor: Compressor,
+    trimmer: Trimmer,
     /// Least recently used first.
     open: Vec<Open>,
     ready: VecDeque<Batch>,
@@ -77,9 +79,9 @@ impl Batcher {
     /// A batcher for `sink`, whose own limits are [`Sink::limits`].
     pub fn new(sink: Arc<dyn Sink>, context: Context, limits: Limits) -> Batcher {
         Batcher {
-            envelope: sink.envelope(),
             encoding: sink.encoding(),
             compressor: Compressor::new(sink.encoding()),
+            trimmer: Trimmer::default(),
             sink,
             context,
             limits,
@@ -96,15 +98,19 @@ impl Batcher {
         self.make_room(&mut open.pending, record.body.len());
         let mut before = open.pending.len();
         if !open.records.is_empty() {
-            open.pending.extend_from_slice(self.envelope.separator);
+            open.pending.extend_from_slice(open.envelope.separator);
         }
         let mut start = open.pending.len();
-        sink.frame(record, &self.context, &mut open.pending);
+        let mut document = sink.frame(record, &self.context, &mut open.pending);
+        let too_long = self.limits.event_bytes.filter(|limit| open.pending.len() - start > *limit);
+        if let Some(limit) = too_long {
+            document = self.trimmer.frame(record, &*sink, &self.context, limit, start, &mut open.pending);
+        }
         if !open.records.is_empty() && self.overfull(&open) {
             // It does not fit: it becomes the first of the next batch.
             let framed = open.pending.split_off(start);
             open.pending.truncate(before);
-            let key = open.key;
+            let key = open.key.clone();
             self.freeze(open);
             open = self.begin(key, record.time, now);
             (before, start) = (open.pending.len(), open.pending.len());
@@ -117,7 +123,10 @@ impl Batcher {
             span: record.span,
             offset: open.packed_raw + start,
             len: open.pending.len() - start,
+            document,
+            time: record.time,
             form: Form::Whole,
+            trimmed: too_long.is_some(),
         });
         if self.limits.packed_bytes.is_some() && open.pending.len() > BLOCK_BYTES {
             open.pack(before, &mut self.compressor);
@@ -193,9 +202,10 @@ impl Batcher {
     }
 
     fn overfull(&self, open: &Open) -> bool {
-        let full = open.raw_len() + self.envelope.suffix.len() > self.limits.bytes;
+        let suffix = open.envelope.suffix.len();
+        let full = open.raw_len() + suffix > self.limits.bytes;
         // What is pending becomes at most two more frames.
-        let packed = || open.packed.len() + bound(open.pending.len() + self.envelope.suffix.len()) + 1024;
+        let packed = || open.packed.len() + bound(open.pending.len() + suffix) + 1024;
         full || self.limits.packed_bytes.is_some_and(|limit| packed() > limit)
     }
 
@@ -216,12 +226,17 @@ impl Batcher {
 
     fn begin(&mut self, key: GroupKey, time: i64, now: Instant) -> Open {
         let mut pending = std::mem::take(&mut self.spare);
-        pending.extend_from_slice(self.envelope.prefix);
-        Open { key, time, since: now, records: Vec::new(), pending, packed_raw: 0, packed: Vec::new() }
+        let envelope = self.sink.envelope(&key);
+        pending.extend_from_slice(&envelope.prefix);
+        let (records, packed) = (Vec::new(), Vec::new());
+        Open { key, envelope, time, since: now, records, pending, packed_raw: 0, packed }
     }
 
     fn freeze(&mut self, mut open: Open) {
-        open.pending.extend_from_slice(self.envelope.suffix);
+        open.pending.extend_from_slice(open.envelope.suffix);
+        if let Some(seal) = open.envelope.seal {
+            seal(&mut open.pending);
+        }
         let raw_len = open.raw_len();
         let body = if open.packed.is_empty() {
             Bytes::copy_from_slice(self.compressor.frame(&open.pending))
@@ -239,7 +254,8 @@ impl Batcher {
             body,
             raw_len,
             encoding: self.encoding,
-            envelope: self.envelope,
+            envelope: open.envelope,
+            embedding: self.sink.embedding(),
         });
         open.pending.clear();
         if (self.spare.capacity()..=2 * self.usual_bytes()).contains(&open.pending.capacity()) {
@@ -252,8 +268,11 @@ impl Batcher {
 mod tests {
     use super::*;
     use crate::sink::{Op, Outcome, Reply};
+    use crate::sinks::HTTP_LIMITS;
     use auditship_event::{Body, Edits, Index, Keys, Span, StreamId, Uid};
     use proptest::prelude::*;
+    use serde_json::Value;
+    use std::ops::Range;
     use std::time::Duration;
 
     /// Frames a record as its body; groups by hour if told to.
@@ -273,24 +292,26 @@ mod tests {
         fn encoding(&self) -> Encoding {
             self.encoding
         }
-        fn envelope(&self) -> Envelope {
-            self.envelope
+        fn envelope(&self, _: &GroupKey) -> Envelope {
+            self.envelope.clone()
         }
         fn group(&self, record: &Record<'_>) -> GroupKey {
             GroupKey::Hour(record.time)
         }
-        fn frame(&self, record: &Record<'_>, _: &Context, out: &mut Vec<u8>) {
+        fn frame(&self, record: &Record<'_>, _: &Context, out: &mut Vec<u8>) -> Range<usize> {
             record.body.write(out);
+            0..record.body.len()
         }
         fn request(&self, batch: &Batch) -> Op {
             Op::Append { bytes: batch.body.clone() }
         }
-        fn judge(&self, _: &Batch, _: &Reply) -> Outcome {
+        fn judge(&self, _: &Batch, _: &Op, _: &Reply) -> Outcome {
             Outcome::Delivered
         }
     }
 
-    const ARRAY: Envelope = Envelope { prefix: b"[", separator: b",", suffix: b"]" };
+    const ARRAY: Envelope =
+        Envelope { prefix: Bytes::from_static(b"["), separator: b",", suffix: b"]", seal: None };
 
     fn batcher(limits: Limits, encoding: Encoding) -> Batcher {
         let context = Context::new("c", "n", Keys::derive(b"k", "c").id());
@@ -347,7 +368,7 @@ mod tests {
             encoding in prop::sample::select(vec![Encoding::None, Encoding::Gzip, Encoding::Zstd]),
         ) {
             let age = Duration::from_millis(100);
-            let mut batcher = batcher(Limits { bytes, packed_bytes: None, events, age }, encoding);
+            let mut batcher = batcher(Limits { bytes, events, age, ..HTTP_LIMITS }, encoding);
             let (mut at, mut batches) = (now(), Vec::new());
             for (ticket, (size, hour, millis)) in pushes.iter().enumerate() {
                 at += Duration::from_millis(*millis);
@@ -373,7 +394,7 @@ mod tests {
 
         #[test]
         fn pieces_hold_the_same_bytes(sizes in prop::collection::vec(3usize..200, 2..30)) {
-            let limits = Limits { bytes: 1 << 20, packed_bytes: None, events: 100, age: Duration::from_secs(1) };
+            let limits = Limits { bytes: 1 << 20, events: 100, ..HTTP_LIMITS };
             let mut batcher = batcher(limits, Encoding::Zstd);
             for (ticket, size) in sizes.iter().enumerate() {
                 push(&mut batcher, ticket as u64, *size, 0, now());
@@ -396,8 +417,13 @@ mod tests {
     fn large_objects_are_packed_as_they_grow() {
         for encoding in [Encoding::None, Encoding::Gzip, Encoding::Zstd] {
             let packed_bytes = Some(2 << 20);
-            let limits =
-                Limits { bytes: 64 << 20, packed_bytes, events: 1_000_000, age: Duration::from_secs(60) };
+            let limits = Limits {
+                bytes: 64 << 20,
+                packed_bytes,
+                events: 1_000_000,
+                age: Duration::from_secs(60),
+                ..HTTP_LIMITS
+            };
             let mut batcher = batcher(limits, encoding);
             let (start, mut batches) = (now(), Vec::new());
             for ticket in 0..60u64 {
@@ -417,8 +443,50 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_is_trimmed_until_it_fits() {
+        let sink = crate::sinks::tests::build("stdout", serde_json::json!({})).unwrap().sink;
+        let limits = Limits { event_bytes: Some(4096), ..sink.limits() };
+        let mut batcher = Batcher::new(sink, crate::sinks::tests::context(), limits);
+        let (none, big) = (Edits::new(), "x".repeat(5000));
+        let lines = [
+            format!(r#"{{"n":0,"requestObject":{{"metadata":{{"managedFields":["{big}"]}},"a":1}}}}"#),
+            format!(r#"{{"n":1,"requestObject":{{"a":"{big}"}},"responseObject":{{"a":"{big}"}}}}"#),
+            format!(r#"{{"n":2,"{big}":1}}"#),
+            r#"{"n":3}"#.to_owned(),
+        ];
+        for (ticket, line) in (0..).zip(&lines) {
+            let record = Record {
+                index: &Index("i".into()),
+                time: 0,
+                uid: Uid([7; 16]),
+                span: Span { stream: StreamId(1), start: ticket, end: ticket + 1 },
+                body: Body::redacted(line.as_bytes(), &none),
+            };
+            batcher.push(&record, ticket, now());
+        }
+        batcher.flush_all();
+        let batch = batcher.take_ready().unwrap();
+        let raw = batch.raw().unwrap();
+        let got: Vec<Value> = batch
+            .records
+            .iter()
+            .map(|entry| serde_json::from_slice(&batch.document(entry, &raw)).unwrap())
+            .collect();
+        assert!(batch.records.iter().all(|entry| entry.len <= 4096));
+        assert_eq!(got[0]["requestObject"], serde_json::json!({"metadata": {"managedFields": []}, "a": 1}));
+        assert_eq!(got[0]["auditship"]["trimmed"], serde_json::json!(["managedFields"]));
+        assert_eq!(got[0]["auditship"]["bytes"], lines[0].len());
+        assert_eq!((&got[1]["requestObject"], &got[1]["responseObject"]), (&Value::Null, &Value::Null));
+        assert_eq!(got[1]["auditship"]["trimmed"].as_array().unwrap().len(), 3);
+        assert_eq!(got[2]["auditship"]["trimmed"].as_array().unwrap().len(), crate::trim::RUNGS.len());
+        assert_eq!(got[2]["n"], Value::Null);
+        assert_eq!(got[3]["auditship"]["trimmed"], Value::Null);
+        assert_eq!(batch.records.iter().filter(|entry| entry.trimmed).count(), 3);
+    }
+
+    #[test]
     fn equal_records_make_equal_batches() {
-        let limits = Limits { bytes: 1000, packed_bytes: None, events: 3, age: Duration::from_secs(1) };
+        let limits = Limits { bytes: 1000, events: 3, ..HTTP_LIMITS };
         let make = || {
             let mut batcher = batcher(limits, Encoding::Gzip);
             (0..3).for_each(|ticket| push(&mut batcher, ticket, 50, 0, now()));
@@ -431,7 +499,7 @@ mod tests {
 
     #[test]
     fn the_33rd_group_closes_the_one_not_used_for_longest() {
-        let limits = Limits { bytes: 1000, packed_bytes: None, events: 9, age: Duration::from_secs(1) };
+        let limits = Limits { bytes: 1000, events: 9, ..HTTP_LIMITS };
         let mut batcher = batcher(limits, Encoding::None);
         for hour in 0..OPEN_GROUPS as i64 {
             push(&mut batcher, hour as u64, 10, hour, now());

@@ -61,7 +61,10 @@ mod tests {
             span: Span { stream: StreamId(3), start: 10, end: 20 },
             offset: 0,
             len: document.len(),
+            document: 0..document.len(),
+            time: 0,
             form: Form::Whole,
+            trimmed: false,
         };
         let refusal = Refusal { status: 400, reason: "400 a \"quoted\" word".to_owned() };
         let mut out = Vec::new();

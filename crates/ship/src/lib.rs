@@ -42,12 +42,15 @@ pub mod sinks;
 pub mod stats;
 pub mod store;
 mod throttle;
+pub mod trim;
 pub mod units;
 
 pub use batch::{Batch, BatchId, Entry, Form};
 pub use batcher::Batcher;
 pub use compress::Encoding;
 pub use shipper::{Ack, Options, Settled, Shipper};
-pub use sink::{Context, Door, Envelope, Failure, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink};
+pub use sink::{
+    Context, Door, Embedding, Envelope, Failure, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink,
+};
 pub use stats::{Phase, Stats};
 pub use units::{ByteRate, ByteSize, Duration, Endpoint, RequestRate, Secret};

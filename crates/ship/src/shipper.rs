@@ -23,8 +23,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
-/// Most questions that a sink may ask about one attempt.
+/// Most questions without a wait that a sink may ask about one attempt.
 const ASKS: usize = 8;
+
+/// The reason of a dead letter that was never sent: its backend takes no event of that age.
+pub const TOO_OLD: &str = "too_old";
 
 /// What became of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,6 +267,9 @@ impl Lane {
             let wait = self.pace.backoff(work.fruitless);
             self.pace.pause(wait).await.map_err(gave_up)?;
         }
+        if let Some(pieces) = self.too_old(batch).await? {
+            return Ok(pieces);
+        }
         let op = self.sink.request(batch);
         let mut tries = work.fruitless;
         let mut maybe_done = false;
@@ -298,19 +304,27 @@ impl Lane {
                 }
                 Outcome::Retry { after, reason } => Trouble::Failing { after, reason },
                 Outcome::Hold { reason } => Trouble::Held { reason },
-                Outcome::Ask(_) => Trouble::Failing {
+                Outcome::PartialCount { rejected, refusal } => {
+                    self.pace.healthy();
+                    return self.count_refused(batch, rejected, refusal).await;
+                }
+                Outcome::Ask { .. } => Trouble::Failing {
                     after: None,
                     reason: "the backend has not made up its mind".to_owned(),
                 },
             };
             let wait = self.pace.trouble(trouble, tries);
             self.pace.pause(wait).await.map_err(gave_up)?;
+            if let Some(pieces) = self.too_old(batch).await? {
+                return Ok(pieces);
+            }
         }
     }
 
     /// One try, the sink's questions included.
     async fn attempt(&self, batch: &Batch, mut op: Op) -> (Outcome, Reply) {
         let mut asked = 0;
+        let until = Instant::now() + self.sink.patience();
         loop {
             let mut due = Due::request(op.len());
             while let Err(wait) = self.throttle.pass(&mut due, self.started.elapsed()) {
@@ -318,12 +332,18 @@ impl Lane {
             }
             add(&self.stats.requests, 1);
             add(&self.stats.wire_bytes, op.len() as u64);
-            let reply = self.doors.backend.perform(op).await;
-            match self.sink.judge(batch, &reply) {
-                Outcome::Ask(next) if asked < ASKS => op = next,
+            let reply = self.doors.backend.perform(op.clone()).await;
+            match self.sink.judge(batch, &op, &reply) {
+                Outcome::Ask { op: next, after } if after.is_zero() && asked < ASKS => {
+                    op = next;
+                    asked += 1;
+                }
+                Outcome::Ask { op: next, after } if !after.is_zero() && Instant::now() + after < until => {
+                    op = next;
+                    sleep(after).await;
+                }
                 outcome => return (outcome, reply),
             }
-            asked += 1;
         }
     }
 
@@ -379,6 +399,45 @@ impl Lane {
         Ok(Some(pieces))
     }
 
+    /// Puts aside the records that the backend would refuse for their age. `None`: there are none.
+    async fn too_old(&self, batch: &Arc<Batch>) -> Result<Option<Vec<Work>>, GaveUp> {
+        let Some(age) = self.sink.limits().event_age else { return Ok(None) };
+        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
+        let oldest = (self.options.wall_clock)().as_microsecond().saturating_sub(age);
+        let (old, young): (Vec<usize>, Vec<usize>) =
+            (0..batch.records.len()).partition(|at| batch.records[*at].time < oldest);
+        if old.is_empty() {
+            return Ok(None);
+        }
+        let refusal = Refusal { status: 0, reason: TOO_OLD.to_owned() };
+        let dead = old.iter().map(|at| (*at, refusal.clone())).collect();
+        self.bury(batch, dead).await.map_err(|gave_up| gave_up.and(young.len()))?;
+        add(&self.stats.too_old, old.len() as u64);
+        if young.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        Ok(Some(vec![Work::now(self.rebuild(batch, move |batch| batch.subset(&young)).await)]))
+    }
+
+    /// Some were refused, and nobody knows which: the dead letters get all of them.
+    async fn count_refused(
+        &self,
+        batch: &Arc<Batch>,
+        rejected: u64,
+        refusal: Refusal,
+    ) -> Result<Vec<Work>, GaveUp> {
+        let count = batch.records.len();
+        add(&self.stats.refused_unnamed, rejected.min(count as u64));
+        let reason = if rejected >= count as u64 {
+            refusal.reason
+        } else {
+            format!("{rejected} of {count} refused, not told which: {}", refusal.reason)
+        };
+        let refusal = Refusal { status: refusal.status, reason };
+        self.bury(batch, (0..count).map(|at| (at, refusal.clone())).collect()).await?;
+        Ok(Vec::new())
+    }
+
     /// Two halves of a batch that is too large or holds a bad record; a single record is refused.
     async fn narrow(&self, batch: &Arc<Batch>, refusal: Refusal) -> Result<Vec<Work>, GaveUp> {
         match self.rebuild(batch, Batch::split).await {
@@ -398,8 +457,7 @@ impl Lane {
     ) -> Result<Option<Batch>, GaveUp> {
         let which: Vec<usize> =
             refused.iter().filter(|(_, why)| why.status != 413).map(|(at, _)| *at).collect();
-        let sink = self.sink.clone();
-        let flattened = self.rebuild(batch, move |batch| batch.flattened(&which, &*sink)).await;
+        let flattened = self.rebuild(batch, move |batch| batch.flattened(&which)).await;
         add(&self.stats.flattened, flattened.batch.as_ref().map_or(0, |batch| batch.records.len() as u64));
         let dead: Vec<(usize, Refusal)> = refused
             .into_iter()
@@ -414,16 +472,14 @@ impl Lane {
 
     /// Writes dead letters, and acknowledges once they are durable.
     async fn bury(&self, batch: &Arc<Batch>, dead: Vec<(usize, Refusal)>) -> Result<(), GaveUp> {
-        let (sink, output, time) =
-            (self.sink.clone(), self.options.output.clone(), (self.options.wall_clock)());
+        let (output, time) = (self.options.output.clone(), (self.options.wall_clock)());
         let refusals = dead.clone();
         let letters = move |batch: &Batch| -> io::Result<Vec<u8>> {
             let (raw, mut out) = (batch.raw()?, Vec::new());
             for (at, refusal) in &refusals {
                 let entry = &batch.records[*at];
-                let framed = &raw[entry.range()];
-                let document = &framed[sink.document_at(framed)..];
-                deadletter::write(&output, time, refusal, entry, document, &mut out);
+                let document = batch.document(entry, &raw);
+                deadletter::write(&output, time, refusal, entry, &document, &mut out);
             }
             Ok(out)
         };
@@ -467,6 +523,7 @@ impl Lane {
         let stored =
             || batch.records.iter().enumerate().filter(|(at, _)| which(*at)).map(|(_, record)| record);
         self.stats.count_delivered(stored().map(|record| (&record.index, record.len as u64)));
+        add(&self.stats.trimmed, stored().filter(|record| record.trimmed).count() as u64);
         stored().for_each(|record| self.ack(record.ticket, Settled::Delivered));
     }
 

@@ -4,11 +4,12 @@
 
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use auditship_event::{KeyId, Record, text};
+use auditship_event::{Index, KeyId, Record, text};
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ impl Context {
         &self.node
     }
 
-    /// Appends `"auditship":{"uid":…,"index":…,"cluster":…,"node":…,"key":…}`, the index on request.
+    /// Appends `"auditship":{"uid":…,"index":…,"cluster":…,"node":…,"key":…}`, the index on request; of a trimmed
+    /// body also `trimmed`, the list of what is gone, and `bytes`, how long the body was.
     pub(crate) fn write_member(&self, record: &Record<'_>, index: WithIndex, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"auditship\":{\"uid\":\"");
         out.extend_from_slice(&record.uid.hex());
@@ -55,6 +57,15 @@ impl Context {
             out.extend_from_slice(b"\",");
         }
         out.extend_from_slice(&self.members);
+        if let Some(trim) = record.body.trim() {
+            out.extend_from_slice(b",\"trimmed\":[");
+            for (at, word) in trim.taken.iter().enumerate() {
+                out.extend_from_slice(if at > 0 { b",\"" } else { b"\"" });
+                out.extend_from_slice(word.as_bytes());
+                out.push(b'"');
+            }
+            out.extend_from_slice(format!("],\"bytes\":{}", trim.bytes).as_bytes());
+        }
         out.push(b'}');
     }
 }
@@ -66,7 +77,7 @@ pub(crate) enum WithIndex {
     No,
 }
 
-/// How large and how old a batch may get.
+/// How large and how old a batch may get, and what a backend takes of one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Raw bytes, framing included. A single record that is larger travels alone.
@@ -77,26 +88,45 @@ pub struct Limits {
     pub events: usize,
     /// Time since the first record.
     pub age: Duration,
+    /// Framed bytes of one event; a longer one is trimmed until it fits (see [`crate::trim`]).
+    pub event_bytes: Option<usize>,
+    /// How old an event may be when it is sent; an older one would be refused, so it is not tried.
+    pub event_age: Option<Duration>,
 }
 
-/// What stands before, between and after the records of a body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What stands around the records of a body.
+#[derive(Clone, Debug, Default)]
 pub struct Envelope {
     /// Before the first.
-    pub prefix: &'static [u8],
+    pub prefix: Bytes,
     /// Between two.
     pub separator: &'static [u8],
     /// After the last.
     pub suffix: &'static [u8],
+    /// Completes the raw body in place, where the prefix holds its length. Not for sinks of large objects.
+    pub seal: Option<fn(&mut [u8])>,
 }
 
 /// Records that may share a batch have the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GroupKey {
-    /// All of them: the request names the index record by record.
+    /// All of them: the request names the index record by record, or not at all.
     All,
     /// Those of one hour of event time, counted since 1970.
     Hour(i64),
+    /// Those of one index, which the request names once.
+    Index(Index),
+}
+
+/// How an event's document stands in a framed record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embedding {
+    /// JSON inside of JSON or on a line of its own: it may become longer or shorter.
+    Inline,
+    /// As it is, behind a count of its bytes.
+    Counted,
+    /// As a JSON string, quotes not included.
+    Escaped,
 }
 
 /// What to do with a batch.
@@ -242,6 +272,14 @@ pub enum Outcome {
         /// Why some are to be sent again.
         reason: String,
     },
+    /// So many were refused for good and the rest has arrived, but nobody says which: all are dead-lettered, so
+    /// that nothing is lost.
+    PartialCount {
+        /// How many were refused.
+        rejected: u64,
+        /// Why.
+        refusal: Refusal,
+    },
     /// Too large: send it in two.
     Split,
     /// Send it again later.
@@ -258,8 +296,13 @@ pub enum Outcome {
     },
     /// Refused for good; if it holds several records, at least one of them is at fault.
     Reject(Refusal),
-    /// Do this first, then judge its reply.
-    Ask(Op),
+    /// Do this first, then judge its reply. The batch counts as under way meanwhile.
+    Ask {
+        /// What to do.
+        op: Op,
+        /// How long to wait before.
+        after: Duration,
+    },
 }
 
 /// The code for one kind of output.
@@ -273,8 +316,8 @@ pub trait Sink: Send + Sync {
     /// How bodies are compressed.
     fn encoding(&self) -> Encoding;
 
-    /// What stands around the records.
-    fn envelope(&self) -> Envelope {
+    /// What stands around the records of a group.
+    fn envelope(&self, _group: &GroupKey) -> Envelope {
         Envelope::default()
     }
 
@@ -283,19 +326,24 @@ pub trait Sink: Send + Sync {
         GroupKey::All
     }
 
-    /// Appends the record as it stands in the body.
-    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>);
+    /// Appends the record as it stands in the body. Gives the place of the event's document in what it appended.
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize>;
 
-    /// Where in a framed record the JSON document of the event begins.
-    fn document_at(&self, _framed: &[u8]) -> usize {
-        0
+    /// How the document stands there.
+    fn embedding(&self) -> Embedding {
+        Embedding::Inline
     }
 
     /// What to do with the batch: the same for every attempt.
     fn request(&self, batch: &Batch) -> Op;
 
-    /// What the reply means.
-    fn judge(&self, batch: &Batch, reply: &Reply) -> Outcome;
+    /// What the reply to `asked` means, which is the request or what an [`Outcome::Ask`] has asked.
+    fn judge(&self, batch: &Batch, asked: &Op, reply: &Reply) -> Outcome;
+
+    /// How long questions about one attempt may go on before the batch is sent again.
+    fn patience(&self) -> Duration {
+        Duration::from_secs(60)
+    }
 }
 
 /// Whatever carries out operations: the network client, the file store, or a test's stand-in.

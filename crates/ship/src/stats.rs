@@ -48,8 +48,15 @@ pub struct Stats {
     pub splits: AtomicU64,
     /// Records tried again with their bodies as strings.
     pub flattened: AtomicU64,
+    /// Records delivered with something taken out of them because they were too long for the backend.
+    pub trimmed: AtomicU64,
     /// Records put into the dead-letter file.
     pub dead_lettered: AtomicU64,
+    /// Of them, those that were not sent because the backend takes no event of that age.
+    pub too_old: AtomicU64,
+    /// Records that a backend says it has refused without saying which. All records of the request are
+    /// dead-lettered then.
+    pub refused_unnamed: AtomicU64,
     /// Records given up without an acknowledgement (`give_up_after` only).
     pub abandoned: AtomicU64,
     /// Gauge: bytes of memory of the batches under way.

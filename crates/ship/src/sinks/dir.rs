@@ -10,6 +10,7 @@ use crate::sink::{Context, GroupKey, Limits, Op, Outcome, Reply, Sink};
 use auditship_event::Record;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +18,14 @@ use std::time::Duration;
 const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// A file is whole in memory until it is written, its records' places included.
-const LIMITS: Limits =
-    Limits { bytes: 128 << 20, packed_bytes: Some(8 << 20), events: 100_000, age: Duration::from_secs(60) };
+const LIMITS: Limits = Limits {
+    bytes: 128 << 20,
+    packed_bytes: Some(8 << 20),
+    events: 100_000,
+    age: Duration::from_secs(60),
+    event_bytes: None,
+    event_age: None,
+};
 
 /// Archives to a local directory.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -88,8 +95,8 @@ impl Sink for Archive {
         GroupKey::Hour(record.time.div_euclid(HOUR_MICROS))
     }
 
-    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
-        frame_line(record, context, out);
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
+        frame_line(record, context, out)
     }
 
     fn request(&self, batch: &Batch) -> Op {
@@ -106,7 +113,7 @@ impl Sink for Archive {
         Op::Put { path, bytes: batch.body.clone() }
     }
 
-    fn judge(&self, _: &Batch, reply: &Reply) -> Outcome {
+    fn judge(&self, _: &Batch, _: &Op, reply: &Reply) -> Outcome {
         match reply {
             Reply::Done | Reply::Exists => Outcome::Delivered,
             // No space included: it comes back when somebody makes room, and until then nothing is lost.
@@ -150,8 +157,9 @@ mod tests {
         let sink = build("dir", json!({"path": "/x"})).unwrap().sink;
         let frozen = batch(&sink, &["{}"]);
         let reply = |kind| Reply::Failed { kind, text: "no space left".to_owned() };
-        assert!(matches!(sink.judge(&frozen, &reply(Failure::NoSpace)), Outcome::Retry { .. }));
-        assert!(matches!(sink.judge(&frozen, &reply(Failure::Storage)), Outcome::Retry { .. }));
-        assert!(matches!(sink.judge(&frozen, &Reply::Exists), Outcome::Delivered));
+        let judged = |reply| sink.judge(&frozen, &sink.request(&frozen), &reply);
+        assert!(matches!(judged(reply(Failure::NoSpace)), Outcome::Retry { .. }));
+        assert!(matches!(judged(reply(Failure::Storage)), Outcome::Retry { .. }));
+        assert!(matches!(judged(Reply::Exists), Outcome::Delivered));
     }
 }

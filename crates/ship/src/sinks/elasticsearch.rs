@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// An answer has some 30 bytes an item when all is well, some hundred for each failure.
@@ -123,7 +124,8 @@ impl Sink for Bulk {
         self.encoding
     }
 
-    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
+        let from = out.len();
         out.extend_from_slice(b"{\"create\":{\"_index\":\"");
         text::escape_into(record.index.as_str(), out);
         out.extend_from_slice(b"\",\"_id\":\"");
@@ -133,13 +135,11 @@ impl Sink for Bulk {
         let mut members = Vec::with_capacity(256);
         write!(members, "\"@timestamp\":\"{time:.6}\",").expect("memory takes any bytes");
         context.write_member(record, WithIndex::No, &mut members);
+        let document = out.len() - from;
         record.body.write_with(&members, out);
+        let document = document..out.len() - from;
         out.push(b'\n');
-    }
-
-    fn document_at(&self, framed: &[u8]) -> usize {
-        // After the action line.
-        memchr::memchr(b'\n', framed).map_or(0, |at| at + 1)
+        document
     }
 
     fn request(&self, batch: &Batch) -> Op {
@@ -152,7 +152,7 @@ impl Sink for Bulk {
         }
     }
 
-    fn judge(&self, batch: &Batch, reply: &Reply) -> Outcome {
+    fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {
         match (reply.outcome(), reply) {
             (Some(outcome), _) => outcome,
             (None, Reply::Http { body, .. }) => match serde_json::from_slice::<Answer>(body) {
@@ -298,7 +298,7 @@ mod tests {
         let sink = bulk();
         let batch = batch(&sink, &["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"]);
         let reply = Reply::Http { status: 200, headers: HeaderMap::new(), body: body.to_string().into() };
-        format!("{:?}", sink.judge(&batch, &reply))
+        format!("{:?}", sink.judge(&batch, &sink.request(&batch), &reply))
     }
 
     #[test]
@@ -346,7 +346,7 @@ mod tests {
                 r#"{"requestObject":"text"}"#,
             ],
         );
-        let flat = batch.flattened(&[0, 1], &*sink).unwrap();
+        let flat = batch.flattened(&[0, 1]).unwrap();
         assert_eq!(flat.unchanged, [1]);
         let flat = flat.batch.unwrap();
         assert_ne!(flat.id, batch.subset(&[0]).unwrap().id);
@@ -357,6 +357,6 @@ mod tests {
         assert_eq!(source["requestObject"], r#"{"a":"\"x"}"#);
         assert_eq!(source["responseObject"], "[1]");
         assert_eq!(source["x"], json!({"requestObject": {}}));
-        assert!(flat.flattened(&[0], &*sink).unwrap().batch.is_none());
+        assert!(flat.flattened(&[0]).unwrap().batch.is_none());
     }
 }

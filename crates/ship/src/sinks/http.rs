@@ -10,16 +10,22 @@ use super::{
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, Envelope, Limits, Op, Outcome, Reply, Sink};
+use crate::sink::{Context, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink};
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::Record;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 const ANSWER_BYTES: usize = 1 << 20;
+
+/// What stands around the records of a JSON array.
+pub(super) const JSON_ARRAY: Envelope =
+    Envelope { prefix: Bytes::from_static(b"["), separator: b",\n", suffix: b"]\n", seal: None };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -166,14 +172,14 @@ impl Sink for Generic {
         self.encoding
     }
 
-    fn envelope(&self) -> Envelope {
+    fn envelope(&self, _: &GroupKey) -> Envelope {
         match self.format {
             Format::Ndjson => Envelope::default(),
-            Format::JsonArray => Envelope { prefix: b"[", separator: b",\n", suffix: b"]\n" },
+            Format::JsonArray => JSON_ARRAY,
         }
     }
 
-    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
         match self.format {
             Format::Ndjson => frame_line(record, context, out),
             Format::JsonArray => frame_object(record, context, out),
@@ -194,7 +200,7 @@ impl Sink for Generic {
         }
     }
 
-    fn judge(&self, _: &Batch, reply: &Reply) -> Outcome {
+    fn judge(&self, _: &Batch, _: &Op, reply: &Reply) -> Outcome {
         reply.outcome().unwrap_or(Outcome::Delivered)
     }
 }

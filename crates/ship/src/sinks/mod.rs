@@ -18,6 +18,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time;
@@ -26,8 +27,14 @@ use std::time;
 const TIMEOUT: time::Duration = time::Duration::from_secs(30);
 
 /// Default limits of a batch that goes into one HTTP request.
-pub(crate) const HTTP_LIMITS: Limits =
-    Limits { bytes: 2 << 20, packed_bytes: None, events: 5_000, age: time::Duration::from_secs(1) };
+pub(crate) const HTTP_LIMITS: Limits = Limits {
+    bytes: 2 << 20,
+    packed_bytes: None,
+    events: 5_000,
+    age: time::Duration::from_secs(1),
+    event_bytes: None,
+    event_age: None,
+};
 
 /// How large and how old a batch may get.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -39,6 +46,9 @@ pub struct BatchOptions {
     pub events: Option<u32>,
     /// Longest time an event waits for its batch to fill (1s for requests, 60s for `dir`).
     pub age: Option<Duration>,
+    /// Most bytes of one event, as the backend takes it. A longer one is trimmed: managed fields first, then the
+    /// response's body, the request's, and long strings.
+    pub event_bytes: Option<ByteSize>,
 }
 
 impl BatchOptions {
@@ -54,7 +64,16 @@ impl BatchOptions {
         if self.events == Some(0) {
             return Err(Invalid::new("batch.events", "must be at least 1"));
         }
+        let event_bytes = match self.event_bytes {
+            Some(ByteSize(bytes)) if !(4096..=256 << 20).contains(&bytes) => {
+                return Err(Invalid::new("batch.event_bytes", "must be between 4KiB and 256MiB"));
+            }
+            // Below 256 MiB.
+            Some(ByteSize(bytes)) => Some(bytes as usize),
+            None => default.event_bytes,
+        };
         let mut limits = Limits {
+            event_bytes,
             events: self.events.map_or(default.events, |events| events as usize),
             age: self.age.map_or(default.age, |age| age.0),
             ..default
@@ -214,16 +233,19 @@ fn body_headers(headers: &mut HeaderMap, content_type: &'static str, encoding: c
 }
 
 /// Appends the event with the `auditship` member, on a line of its own.
-pub(crate) fn frame_line(record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
-    frame_object(record, context, out);
+pub(crate) fn frame_line(record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
+    let document = frame_object(record, context, out);
     out.push(b'\n');
+    document
 }
 
 /// Appends the event with the `auditship` member.
-pub(crate) fn frame_object(record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
+pub(crate) fn frame_object(record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
+    let from = out.len();
     let mut members = Vec::with_capacity(256);
     context.write_member(record, WithIndex::Yes, &mut members);
     record.body.write_with(&members, out);
+    0..out.len() - from
 }
 
 /// One line of the table.

@@ -7,12 +7,19 @@ use crate::sink::{Context, Limits, Op, Outcome, Reply, Sink};
 use auditship_event::Record;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Small, so that a pipe's reader sees events soon.
-const LIMITS: Limits =
-    Limits { bytes: 1 << 20, packed_bytes: None, events: 5_000, age: Duration::from_millis(100) };
+const LIMITS: Limits = Limits {
+    bytes: 1 << 20,
+    packed_bytes: None,
+    events: 5_000,
+    age: Duration::from_millis(100),
+    event_bytes: None,
+    event_age: None,
+};
 
 /// Writes to standard output.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -51,15 +58,15 @@ impl Sink for Lines {
         Encoding::None
     }
 
-    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) {
-        frame_line(record, context, out);
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
+        frame_line(record, context, out)
     }
 
     fn request(&self, batch: &Batch) -> Op {
         Op::Append { bytes: batch.body.clone() }
     }
 
-    fn judge(&self, _: &Batch, reply: &Reply) -> Outcome {
+    fn judge(&self, _: &Batch, _: &Op, reply: &Reply) -> Outcome {
         reply.outcome().unwrap_or(Outcome::Delivered)
     }
 }

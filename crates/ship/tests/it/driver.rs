@@ -1,6 +1,6 @@
 //! The driver in stopped time, against scripted outcomes: every record is acknowledged exactly once.
 
-use crate::batches;
+use crate::{BEGAN, batches};
 use auditship_event::Record;
 use auditship_ship::shipper::Doors;
 use auditship_ship::{
@@ -11,6 +11,7 @@ use http::HeaderMap;
 use proptest::prelude::*;
 use std::collections::VecDeque;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
@@ -27,7 +28,8 @@ enum Step {
     Retry,
     Hold,
     Reject,
-    Ask,
+    PartialCount(u64),
+    Ask { after: u64 },
 }
 
 /// Judges as scripted, then all is delivered.
@@ -38,19 +40,27 @@ impl Sink for Scripted {
         "scripted"
     }
     fn limits(&self) -> Limits {
-        Limits { bytes: 1 << 20, packed_bytes: None, events: 7, age: Duration::from_secs(1) }
+        Limits {
+            bytes: 1 << 20,
+            packed_bytes: None,
+            events: 7,
+            age: Duration::from_secs(1),
+            event_bytes: None,
+            event_age: Some(Duration::from_secs(3600)),
+        }
     }
     fn encoding(&self) -> Encoding {
         Encoding::Zstd
     }
-    fn frame(&self, record: &Record<'_>, _: &Context, out: &mut Vec<u8>) {
+    fn frame(&self, record: &Record<'_>, _: &Context, out: &mut Vec<u8>) -> Range<usize> {
         record.body.write(out);
         out.push(b'\n');
+        0..record.body.len()
     }
     fn request(&self, batch: &Batch) -> Op {
         Op::Append { bytes: batch.body.clone() }
     }
-    fn judge(&self, batch: &Batch, reply: &Reply) -> Outcome {
+    fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {
         if let Some(outcome) = reply.outcome() {
             return outcome;
         }
@@ -68,7 +78,10 @@ impl Sink for Scripted {
             Some(Step::Retry) => Outcome::Retry { after: None, reason },
             Some(Step::Hold) => Outcome::Hold { reason },
             Some(Step::Reject) => Outcome::Reject(refusal),
-            Some(Step::Ask) => Outcome::Ask(self.request(batch)),
+            Some(Step::Ask { after }) => {
+                Outcome::Ask { op: self.request(batch), after: Duration::from_secs(after) }
+            }
+            Some(Step::PartialCount(rejected)) => Outcome::PartialCount { rejected, refusal },
         }
     }
 }
@@ -133,7 +146,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Retry),
         Just(Step::Hold),
         Just(Step::Reject),
-        Just(Step::Ask),
+        any::<u64>().prop_map(|rejected| Step::PartialCount(rejected % 9)),
+        (0u64..40).prop_map(|after| Step::Ask { after }),
     ]
 }
 
@@ -148,7 +162,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let dead = Arc::new(Replies::default());
-        let run = run(steps, Arc::default(), dead.clone(), Options { concurrency, seed, ..Options::default() }, count);
+        let run = run(steps, Arc::default(), dead.clone(), Options { concurrency, seed, ..options() }, count);
         prop_assert!(run.ended);
         let mut tickets: Vec<u64> = run.acks.iter().map(|ack| ack.ticket).collect();
         tickets.sort_unstable();
@@ -164,6 +178,11 @@ proptest! {
     }
 }
 
+/// Options at a time at which no record is too old.
+fn options() -> Options {
+    Options { wall_clock: || jiff::Timestamp::from_microsecond(BEGAN).unwrap(), ..Options::default() }
+}
+
 fn failed(kind: Failure) -> Reply {
     Reply::Failed { kind, text: "no luck".to_owned() }
 }
@@ -174,7 +193,7 @@ fn retry_after_is_honoured() {
     headers.insert("retry-after", "7".parse().unwrap());
     let reply = Reply::Http { status: 429, headers, body: "".into() };
     let backend = Arc::new(Replies { script: Mutex::new([reply].into()), ..Replies::default() });
-    let run = run(vec![], backend.clone(), Arc::<Replies>::default(), Options::default(), 1);
+    let run = run(vec![], backend.clone(), Arc::<Replies>::default(), options(), 1);
     let taken = backend.taken.lock().unwrap();
     let waited = taken[1].0 - taken[0].0;
     assert!((7..8).contains(&waited.as_secs()), "{waited:?}");
@@ -186,7 +205,7 @@ fn an_hour_of_failure_costs_little_and_loses_nothing() {
     // Enough failures for about half an hour at up to a minute each.
     let script = (0..50).map(|_| failed(Failure::Connect)).collect();
     let backend = Arc::new(Replies { script: Mutex::new(script), ..Replies::default() });
-    let run = run(vec![], backend.clone(), Arc::<Replies>::default(), Options::default(), 20);
+    let run = run(vec![], backend.clone(), Arc::<Replies>::default(), options(), 20);
     assert!(run.ended && run.took > Duration::from_secs(600), "{:?}", run.took);
     assert_eq!(run.acks.len(), 20);
     // While the breaker is open the batches share one probe, so nothing is sent in between.
@@ -196,10 +215,49 @@ fn an_hour_of_failure_costs_little_and_loses_nothing() {
 
 #[test]
 fn rate_limits_hold() {
-    let options = Options { requests_rate: Some("1/s".parse().unwrap()), ..Options::default() };
+    let options = Options { requests_rate: Some("1/s".parse().unwrap()), ..options() };
     let run = run(vec![], Arc::default(), Arc::<Replies>::default(), options, 7 * 11);
     assert_eq!(run.acks.len(), 77);
     assert!((9..12).contains(&run.took.as_secs()), "{:?}", run.took);
+}
+
+#[test]
+fn what_the_backend_would_refuse_for_its_age_is_not_sent() {
+    // An hour and five seconds after the first record: those of the first five seconds are too old.
+    let late = || jiff::Timestamp::from_microsecond(BEGAN + 3_605_000_000).unwrap();
+    let (backend, dead) = (Arc::new(Replies::default()), Arc::new(Replies::default()));
+    let options = Options { wall_clock: late, ..options() };
+    let run = run(vec![Step::Retry], backend.clone(), dead.clone(), options, 7);
+    let reason = || Settled::DeadLettered { reason: "too_old".to_owned() };
+    let old: Vec<u64> = run.acks.iter().filter(|ack| ack.result == reason()).map(|ack| ack.ticket).collect();
+    assert_eq!((run.acks.len(), old), (7, vec![0, 1, 2, 3, 4]));
+    assert_eq!(run.stats.too_old.load(Relaxed), 5);
+    assert_eq!(backend.taken.lock().unwrap().len(), 2);
+    assert_eq!(dead.taken.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn what_is_refused_without_a_name_is_kept_whole() {
+    let dead = Arc::new(Replies::default());
+    let run = run(vec![Step::PartialCount(2)], Arc::default(), dead.clone(), options(), 7);
+    let reason = "2 of 7 refused, not told which: 400 scripted";
+    assert!(run.acks.iter().all(|ack| ack.result == Settled::DeadLettered { reason: reason.to_owned() }));
+    assert_eq!(run.stats.refused_unnamed.load(Relaxed), 2);
+    let letters = dead.taken.lock().unwrap();
+    assert_eq!(letters.iter().map(|(_, text)| text.split(|b| *b == b'\n').count() - 1).sum::<usize>(), 7);
+}
+
+#[test]
+fn questions_wait_but_not_for_ever() {
+    let asks = |count| (0..count).map(|_| Step::Ask { after: 5 }).collect::<Vec<_>>();
+    let backend = Arc::new(Replies::default());
+    let answered = run(asks(10), backend.clone(), Arc::<Replies>::default(), options(), 1);
+    assert_eq!((answered.acks.len(), answered.took.as_secs()), (1, 50));
+    assert_eq!(answered.stats.retries.load(Relaxed), 0);
+    // Patience ends after a minute; the batch is sent again.
+    let unanswered = run(asks(13), backend.clone(), Arc::<Replies>::default(), options(), 1);
+    assert_eq!(unanswered.acks.len(), 1);
+    assert_eq!(unanswered.stats.retries.load(Relaxed), 1);
 }
 
 #[test]
@@ -208,7 +266,7 @@ fn a_command_gives_up_and_acknowledges_nothing() {
         let script = (0..10_000).map(|_| failed(kind)).collect();
         let backend = Arc::new(Replies { script: Mutex::new(script), ..Replies::default() });
         let give_up_after = Some(Duration::from_secs(100));
-        let options = Options { give_up_after, ..Options::default() };
+        let options = Options { give_up_after, ..options() };
         let run = run(vec![], backend, Arc::<Replies>::default(), options, 30);
         assert!(run.ended && run.acks.is_empty());
         assert_eq!(run.stats.abandoned.load(Relaxed), 30);
@@ -221,7 +279,7 @@ fn a_full_dead_letter_file_stops_the_output_and_drops_nothing() {
     let steps = || vec![Step::Partial { retry: 0, reject: 1 }, Step::Partial { retry: 0, reject: 1 }];
     let full = |times| (0..times).map(|_| failed(Failure::NoSpace)).collect();
     let dead = Arc::new(Replies { script: Mutex::new(full(10)), ..Replies::default() });
-    let one_lane = Options { concurrency: 1, ..Options::default() };
+    let one_lane = Options { concurrency: 1, ..options() };
     let ended = run(steps(), Arc::default(), dead.clone(), one_lane.clone(), 7);
     assert!(ended.ended && ended.took > Duration::from_secs(100));
     assert_eq!(ended.acks.len(), 7);
@@ -238,7 +296,7 @@ fn a_full_dead_letter_file_stops_the_output_and_drops_nothing() {
     let dead = Arc::new(Replies { script: Mutex::new(full(1_000_000)), ..Replies::default() });
     let give_up_after = Some(Duration::from_secs(100));
     let steps = vec![Step::Partial { retry: 0b10, reject: 0b101 }, Step::Partial { retry: 0, reject: 1 }];
-    let options = Options { give_up_after, concurrency: 1, ..Options::default() };
+    let options = Options { give_up_after, concurrency: 1, ..options() };
     let ended = run(steps, Arc::default(), dead, options, 7);
     assert!(ended.ended);
     assert_eq!((ended.acks.len(), ended.stats.abandoned.load(Relaxed)), (5, 2));
@@ -247,7 +305,7 @@ fn a_full_dead_letter_file_stops_the_output_and_drops_nothing() {
 #[test]
 fn a_drain_deadline_leaves_the_rest_unacknowledged() {
     let backend = Arc::new(Replies { hang: true, ..Replies::default() });
-    let run = run(vec![], backend, Arc::<Replies>::default(), Options::default(), 10);
+    let run = run(vec![], backend, Arc::<Replies>::default(), options(), 10);
     assert!(!run.ended && run.acks.is_empty());
 }
 
@@ -261,7 +319,7 @@ fn a_panic_ends_the_output_and_says_so() {
         }
     }
     let steps = vec![Step::Reject, Step::Reject];
-    let ended = run(steps, Arc::default(), Arc::new(Broken), Options::default(), 1);
+    let ended = run(steps, Arc::default(), Arc::new(Broken), options(), 1);
     assert!(!ended.ended && ended.acks.is_empty());
     assert!(ended.took < Duration::from_secs(60), "it is not waited for");
 }

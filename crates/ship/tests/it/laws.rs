@@ -143,7 +143,7 @@ fn failure_is_never_called_delivery() {
                 Reply::Http { status, .. } => (200..300).contains(status),
                 Reply::Failed { .. } => false,
             };
-            let outcome = sink.judge(&batch, &reply);
+            let outcome = sink.judge(&batch, &sink.request(&batch), &reply);
             let settles = matches!(outcome, Outcome::Delivered | Outcome::Partial { .. });
             assert!(good || !settles, "{} {reply:?} {outcome:?}", kind.name);
         }
@@ -299,7 +299,8 @@ async fn speaking_tls_to_a_plain_port_holds() {
     let batch = batches(&built.sink, &lines(1)).remove(0);
     let reply = door.perform(built.sink.request(&batch)).await;
     assert!(matches!(reply, Reply::Failed { kind: Failure::Tls, .. }), "{reply:?}");
-    assert!(matches!(built.sink.judge(&batch, &reply), Outcome::Hold { .. }));
+    let asked = built.sink.request(&batch);
+    assert!(matches!(built.sink.judge(&batch, &asked, &reply), Outcome::Hold { .. }));
     assert!(!format!("{reply:?} {:?}", built.transport).contains("hunter2"));
 }
 

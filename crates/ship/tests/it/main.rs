@@ -20,14 +20,17 @@ fn context() -> Context {
     Context::new("prod", "node-1", keys().id())
 }
 
-/// `lines` as batches of `sink`; the tickets count from zero.
+/// The time of the first record of all tests, microseconds since 1970.
+const BEGAN: i64 = 1_795_487_459_000_000;
+
+/// `lines` as batches of `sink`, a second apart; the tickets count from zero.
 fn batches(sink: &Arc<dyn Sink>, lines: &[String]) -> Vec<Batch> {
     let none = Edits::new();
     let mut batcher = Batcher::new(sink.clone(), context(), sink.limits());
     for (ticket, line) in (0u64..).zip(lines) {
         let record = Record {
             index: &Index("audit".into()),
-            time: 1_795_487_459_000_000,
+            time: BEGAN + 1_000_000 * ticket as i64,
             uid: keys().uid(line.as_bytes()),
             span: Span { stream: StreamId(1), start: ticket, end: ticket + 1 },
             body: Body::redacted(line.as_bytes(), &none),
