@@ -111,8 +111,13 @@ impl Agent {
         budget: &Arc<Budget>,
         runtime: &Runtime,
     ) -> anyhow::Result<()> {
-        let running =
-            outputs::start(runtime.handle(), output, &plan.state_dir.join("dead-letters.ndjson"), None)?;
+        let running = outputs::start(
+            runtime.handle(),
+            plan,
+            output,
+            &plan.state_dir.join(outputs::DEAD_LETTERS),
+            None,
+        )?;
         let restored = lock(&self.store).state().positions.get(&output.name).cloned();
         let source = Follower::new(self.catalogue.clone(), restored.as_ref())?;
         let restored = restored.unwrap_or_default();

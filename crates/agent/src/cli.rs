@@ -43,6 +43,12 @@ pub enum Command {
     /// Show, export or import what the state directory says
     #[command(after_help = "Example: auditship state --config config.yaml show")]
     State(StateArgs),
+    /// List, show or send again what a backend refused for good
+    #[command(after_help = "Example: auditship dead-letter --config config.yaml list\n\
+                            auditship dead-letter --config config.yaml show 1\n\
+                            auditship dead-letter --config config.yaml replay\n\
+                            Those of `auditship ship`: --file auditship-dead-letters.ndjson")]
+    DeadLetter(DeadLetterArgs),
     /// Print the JSON Schema of the configuration
     #[command(after_help = "Example: auditship schema > auditship.schema.json")]
     Schema,
@@ -189,6 +195,64 @@ pub enum StateCommand {
         /// What `export` has printed
         file: PathBuf,
     },
+}
+
+/// `dead-letter`
+#[derive(Debug, clap::Args)]
+pub struct DeadLetterArgs {
+    /// Configuration file; it names the state directory, and the outputs for replay
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Set one value over files and environment
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// The file of dead letters, where it is not in the state directory
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: DeadLetterCommand,
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetterCommand {
+    /// A line for each, and how many of each reason
+    List {
+        /// Print the file's lines as they are
+        #[arg(long)]
+        json: bool,
+    },
+    /// One of them in full
+    Show {
+        /// Its number in the list, or the beginning of its uid
+        which: String,
+    },
+    /// Send them again, to the outputs that refused them
+    Replay(ReplayArgs),
+}
+
+/// `dead-letter replay`
+#[derive(Debug, clap::Args)]
+pub struct ReplayArgs {
+    /// Only these: numbers in the list, or beginnings of uids; all when absent
+    #[arg(value_name = "WHICH")]
+    pub which: Vec<String>,
+    /// Only those that this output refused
+    #[arg(long, value_name = "NAME")]
+    pub output: Option<String>,
+    /// Send them to this output instead
+    #[arg(long, value_name = "NAME")]
+    pub to: Option<String>,
+    /// Say what would be sent, and send nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Stop when an output has taken nothing for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub give_up_after: u64,
 }
 
 /// `demo`

@@ -15,6 +15,7 @@ pub mod edit_path;
 pub mod exit;
 pub mod guard;
 pub mod inflight;
+pub mod letters;
 pub mod lines;
 pub mod metrics;
 pub mod outputs;

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Redact(args) => commands::redact::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
+        Command::DeadLetter(args) => commands::dead_letter::run(&args),
         Command::State(args) => commands::state::run(&args),
         Command::Schema => commands::docs::schema(),
         Command::Docs { page } => commands::docs::page(page),

@@ -53,7 +53,8 @@ const COUNTERS: &[(&str, &str, Figure)] = &[
     ("splits", "Batches sent in two pieces instead", |a| a.splits),
     ("flattened_records", "Records sent again with their bodies as strings", |a| a.flattened),
     ("trimmed_records", "Records delivered with something taken out for their length", |a| a.trimmed),
-    ("too_old_records", "Records dead-lettered for their age", |a| a.too_old),
+    ("fallen_back_records", "Records that the fallback has taken instead", |a| a.fallen_back),
+    ("too_old_records", "Records not sent for their age", |a| a.too_old),
     ("refused_unnamed_records", "Records refused without being named", |a| a.refused_unnamed),
 ];
 

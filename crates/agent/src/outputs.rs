@@ -2,17 +2,20 @@
 //!
 //! A door: it opens sockets and directories through `auditship-ship`.
 
-use crate::plan::OutputPlan;
+use crate::plan::{OutputPlan, Plan};
 use anyhow::Context as _;
 use auditship_ship::shipper::Doors;
 use auditship_ship::store::DeadLetters;
-use auditship_ship::{Ack, Batch, Options, Shipper, Stats};
+use auditship_ship::{Ack, Batch, Door, Fallback, Options, Shipper, Stats};
 use crossbeam_channel::Receiver;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::mpsc;
+
+/// The file of dead letters in the state directory.
+pub const DEAD_LETTERS: &str = "dead-letters.ndjson";
 
 /// Batches that wait between a consumer and its shipper.
 const CHANNEL: usize = 2;
@@ -46,30 +49,42 @@ pub fn runtime() -> anyhow::Result<Runtime> {
         .context("start the network threads")
 }
 
-/// Starts `output`.
+/// Starts an output of `plan`.
 ///
 /// # Errors
 /// The door cannot be opened: a directory that cannot be made, a certificate file that cannot be read.
 pub fn start(
     handle: &Handle,
+    plan: &Plan,
     output: &OutputPlan,
     dead_letters: &Path,
     give_up_after: Option<Duration>,
 ) -> anyhow::Result<Running> {
-    let backend = auditship_ship::store::open(&output.transport)
-        .with_context(|| format!("open output {:?}", output.name))?;
-    let dead_letters = Arc::new(DeadLetters::new(dead_letters, DEAD_LETTER_BYTES));
-    let options = Options {
+    let dead_letters: Arc<dyn Door> = Arc::new(DeadLetters::new(dead_letters, DEAD_LETTER_BYTES));
+    let options = |output: &OutputPlan| Options {
         output: output.name.as_str().into(),
         give_up_after,
         seed: fastrand::u64(..),
         ..output.options.clone()
     };
+    let doors = |output: &OutputPlan| {
+        let backend = auditship_ship::store::open(&output.transport)
+            .with_context(|| format!("open output {:?}", output.name))?;
+        anyhow::Ok(Doors { backend, dead_letters: dead_letters.clone() })
+    };
+    let fallback = match output.fallback {
+        Some((other, after)) => {
+            let other = &plan.outputs[other];
+            let (sink, context) = (other.sink.clone(), plan.context.clone());
+            Some(Arc::new(Fallback { after, sink, doors: doors(other)?, options: options(other), context }))
+        }
+        None => None,
+    };
+    let (doors, options) = (doors(output)?, Options { fallback, ..options(output) });
     let (batches, receiver) = mpsc::channel(CHANNEL);
     // Unbounded: what is under way bounds it.
     let (sender, acks) = crossbeam_channel::unbounded();
     let stats = Arc::new(Stats::new());
-    let doors = Doors { backend, dead_letters };
     let sink = output.sink.clone();
     let shipper = Shipper::spawn(handle, sink, doors, options, receiver, sender, stats.clone());
     Ok(Running { shipper, batches, acks, stats })

@@ -55,6 +55,8 @@ pub struct OutputPlan {
     pub transport: Transport,
     /// How it ships.
     pub options: Options,
+    /// Which of the outputs takes what it does not, and after how long.
+    pub fallback: Option<(usize, Duration)>,
 }
 
 impl Plan {
@@ -87,6 +89,9 @@ impl Plan {
         for (name, output) in &config.outputs {
             let Some(id) = router.output(name) else { continue };
             outputs.push(OutputPlan::compile(name, output, id, &context, &filter, located)?);
+        }
+        for at in 0..outputs.len() {
+            outputs[at].fallback = fallback(config, located, &outputs, at)?;
         }
         let max_line = config.inputs.values().map(max_line_of).max();
         Ok(Plan {
@@ -150,7 +155,35 @@ impl OutputPlan {
             sink: built.sink,
             transport: built.transport,
             options: built.options,
+            fallback: None,
         })
+    }
+}
+
+/// The place among `outputs` of the one that output `at` falls back to.
+fn fallback(
+    config: &Config,
+    located: &Located,
+    outputs: &[OutputPlan],
+    at: usize,
+) -> Result<Option<(usize, Duration)>, Failure> {
+    let name = &outputs[at].name;
+    let Some(fallback) = config.outputs.get(name).and_then(|output| output.fallback.as_ref()) else {
+        return Ok(None);
+    };
+    let path = Path::from("outputs").key(name).key("fallback").key("output");
+    let found = outputs.iter().position(|other| other.name == fallback.output);
+    match found {
+        Some(other) if other == at => {
+            Err(located.error_at(path, "an output cannot fall back to itself", None).into())
+        }
+        Some(other) => Ok(Some((other, fallback.after.0))),
+        None => {
+            let why = format!("there is no output {:?}", fallback.output);
+            let names: Vec<&str> = outputs.iter().map(|output| output.name.as_str()).collect();
+            let help = format!("the outputs are {}", names.join(", "));
+            Err(located.error_at(path, &why, Some(&help)).into())
+        }
     }
 }
 

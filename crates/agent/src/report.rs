@@ -63,7 +63,9 @@ pub struct Account {
     pub flattened: u64,
     /// Records delivered with something taken out of them because they were too long.
     pub trimmed: u64,
-    /// Records dead-lettered because the backend takes none of that age.
+    /// Records that another output, its fallback, has taken instead.
+    pub fallen_back: u64,
+    /// Records dead-lettered (or given to the fallback) because the backend takes none of that age.
     pub too_old: u64,
     /// Records refused without being named; the whole of their batch is dead-lettered.
     pub refused_unnamed: u64,
@@ -235,6 +237,9 @@ impl Account {
         let failed = self.failed_closed.values().sum();
         if failed > 0 {
             row("failed closed", failed, &by_name(&self.failed_closed));
+        }
+        if self.fallen_back > 0 {
+            row("fell back", self.fallen_back, "records that another output took instead");
         }
         if self.trimmed > 0 {
             row("trimmed", self.trimmed, "records too long for the output, delivered with less");

@@ -64,10 +64,10 @@ impl<'a> Body<'a> {
         Body { raw, edits, trim: None }
     }
 
-    /// A body with less in it: `written` is what [`Body::write`] appended, `edits` take something out of it. For
-    /// `auditship-ship` alone (`cargo xtask tidy` checks that).
-    pub fn trimmed(written: &'a [u8], edits: &'a Edits, trim: Trim) -> Body<'a> {
-        Body { raw: written, edits, trim: Some(trim) }
+    /// A body made of one that was written already: `written` is what [`Body::write`] appended, `edits` take
+    /// something out of it. For `auditship-ship` alone (`cargo xtask tidy` checks that).
+    pub fn trimmed(written: &'a [u8], edits: &'a Edits, trim: Option<Trim>) -> Body<'a> {
+        Body { raw: written, edits, trim }
     }
 
     /// What was taken out of it, if anything was.

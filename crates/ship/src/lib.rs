@@ -35,6 +35,7 @@ pub mod batcher;
 pub mod client;
 mod compress;
 pub mod deadletter;
+pub mod fallback;
 mod pace;
 pub mod shipper;
 pub mod sink;
@@ -48,6 +49,7 @@ pub mod units;
 pub use batch::{Batch, BatchId, Entry, Form};
 pub use batcher::Batcher;
 pub use compress::Encoding;
+pub use fallback::Fallback;
 pub use shipper::{Ack, Options, Settled, Shipper};
 pub use sink::{
     Context, Door, Embedding, Envelope, Failure, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink,

@@ -51,6 +51,16 @@ pub(crate) struct Pace {
     stuck: AtomicUsize,
     /// When the backend last answered well, or was last known to have nothing to do.
     progress: Mutex<Instant>,
+    /// Since when it has not answered well.
+    troubled: Mutex<Option<Instant>>,
+}
+
+/// What to do with a batch.
+pub(crate) enum Go {
+    /// Try.
+    Try,
+    /// The output has been in trouble for so long that another one is to take it.
+    Elsewhere,
 }
 
 impl Pace {
@@ -64,6 +74,7 @@ impl Pace {
             random: Mutex::new(fastrand::Rng::with_seed(options.seed)),
             stuck: AtomicUsize::new(0),
             progress: Mutex::new(clock()),
+            troubled: Mutex::new(None),
         }
     }
 
@@ -92,6 +103,7 @@ impl Pace {
     /// The backend has answered as it should.
     pub(crate) fn healthy(&self) {
         *lock(&self.progress) = (self.clock)();
+        *lock(&self.troubled) = None;
         lock(&self.breaker).succeeded();
         self.breaker_changed.notify_waiters();
         // A record that the dead-letter file cannot take holds the output, whatever the others do.
@@ -102,6 +114,7 @@ impl Pace {
 
     /// Notes a failure and says how long to wait.
     pub(crate) fn trouble(&self, trouble: Trouble, tries: u32) -> Duration {
+        lock(&self.troubled).get_or_insert_with(self.clock);
         let now = (self.clock)().into_std();
         let wait = {
             let mut breaker = lock(&self.breaker);
@@ -152,7 +165,13 @@ impl Pace {
         self.options.give_up_after.map(|after| *lock(&self.progress) + after)
     }
 
-    /// Waits, but not beyond the moment at which to give up.
+    /// The moment at which records begin to go elsewhere.
+    fn elsewhere(&self) -> Option<Instant> {
+        let after = self.options.fallback.as_ref()?.after;
+        lock(&self.troubled).map(|since| since + after)
+    }
+
+    /// Waits, but not beyond the moment at which to give up or to go elsewhere.
     pub(crate) async fn pause(&self, wait: Duration) -> Result<(), TooLate> {
         let now = (self.clock)();
         let deadline = self.deadline();
@@ -160,12 +179,13 @@ impl Pace {
             return Err(TooLate);
         }
         let until = now + wait;
-        sleep_until(deadline.map_or(until, |deadline| deadline.min(until))).await;
+        let ends = [Some(until), deadline, self.elsewhere().map(|at| at.max(now))];
+        sleep_until(ends.into_iter().flatten().min().unwrap_or(until)).await;
         Ok(())
     }
 
-    /// Waits until the breaker lets a request through.
-    pub(crate) async fn permit(&self) -> Result<(), TooLate> {
+    /// Waits until the breaker lets a request through, or until it has been shut for too long.
+    pub(crate) async fn permit(&self) -> Result<Go, TooLate> {
         loop {
             // Registered before asking, so that no change goes unseen.
             let changed = self.breaker_changed.notified();
@@ -173,15 +193,19 @@ impl Pace {
             changed.as_mut().enable();
             let now = (self.clock)();
             let until = match lock(&self.breaker).ask(now.into_std()) {
-                Permit::Go => return Ok(()),
+                Permit::Go => return Ok(Go::Try),
                 Permit::Wait(until) => Some(Instant::from_std(until)),
                 Permit::WaitForProbe => None,
             };
+            let elsewhere = self.elsewhere();
+            if elsewhere.is_some_and(|elsewhere| elsewhere <= now) {
+                return Ok(Go::Elsewhere);
+            }
             let deadline = self.deadline();
             if deadline.is_some_and(|deadline| deadline <= now) {
                 return Err(TooLate);
             }
-            let next = until.into_iter().chain(deadline).min();
+            let next = until.into_iter().chain(deadline).chain(elsewhere).min();
             tokio::select! {
                 () = changed => {}
                 () = sleep_until(next.unwrap_or(now)), if next.is_some() => {}

@@ -8,7 +8,8 @@
 use crate::backoff::{Backoff, Concurrency};
 use crate::batch::Batch;
 use crate::deadletter;
-use crate::pace::{Pace, TooLate, Trouble};
+use crate::fallback::{self, Fallback};
+use crate::pace::{Go, Pace, TooLate, Trouble};
 use crate::sink::{Door, Failure, Op, Outcome, Refusal, Reply, Sink};
 use crate::stats::{Phase, Stats, add, lock};
 use crate::throttle::{Due, Throttle};
@@ -67,6 +68,8 @@ pub struct Options {
     pub requests_rate: Option<RequestRate>,
     /// For commands that must end: how long nothing may succeed before batches are given up, unacknowledged.
     pub give_up_after: Option<Duration>,
+    /// Which output takes its records while it does not.
+    pub fallback: Option<Arc<Fallback>>,
     /// Where the jitter's randomness begins.
     pub seed: u64,
     /// The time of day, for dead letters.
@@ -83,6 +86,7 @@ impl Default for Options {
             bytes_rate: None,
             requests_rate: None,
             give_up_after: None,
+            fallback: None,
             seed: 0,
             wall_clock: crate::store::wall_clock,
         }
@@ -118,17 +122,8 @@ impl Shipper {
     ) -> Shipper {
         // Tokio's clock is read inside a runtime: tests can stop it there.
         let _entered = handle.enter();
-        let lane = Arc::new(Lane {
-            throttle: Throttle::new(options.bytes_rate, options.requests_rate),
-            concurrency: Mutex::new(Concurrency::new(options.concurrency)),
-            started: Instant::now(),
-            pace: Pace::new(&options, stats.clone(), Instant::now),
-            sink,
-            doors,
-            options,
-            acks,
-            stats,
-        });
+        let fallback = options.fallback.as_deref().map(|other| Lane::of_fallback(other, &acks));
+        let lane = Arc::new(Lane { fallback, ..Lane::new(sink, doors, options, acks, stats) });
         Shipper { task: handle.spawn(run(lane, batches)) }
     }
 
@@ -231,22 +226,15 @@ impl Drop for UnderWay {
 
 async fn ship(lane: Arc<Lane>, batch: Batch) {
     let _under_way = UnderWay::new(&lane.stats, &batch);
-    let mut stack = vec![Work::now(batch)];
-    while let Some(work) = stack.pop() {
-        match lane.settle(&work).await {
-            // Earlier records first.
-            Ok(pieces) => stack.extend(pieces.into_iter().rev()),
-            Err(GaveUp(records)) => {
-                let left = stack.iter().map(|work| work.batch.records.len()).sum::<usize>();
-                add(&lane.stats.abandoned, (left + records) as u64);
-                return;
-            }
-        }
+    if let Err(GaveUp(records)) = lane.settle_all(vec![Work::now(batch)]).await {
+        add(&lane.stats.abandoned, records as u64);
     }
 }
 
 /// What all batches of one output share.
 struct Lane {
+    /// The output that takes what this one does not.
+    fallback: Option<Box<Lane>>,
     sink: Arc<dyn Sink>,
     doors: Doors,
     options: Options,
@@ -259,6 +247,62 @@ struct Lane {
 }
 
 impl Lane {
+    fn new(
+        sink: Arc<dyn Sink>,
+        doors: Doors,
+        options: Options,
+        acks: Sender<Ack>,
+        stats: Arc<Stats>,
+    ) -> Lane {
+        Lane {
+            fallback: None,
+            throttle: Throttle::new(options.bytes_rate, options.requests_rate),
+            concurrency: Mutex::new(Concurrency::new(options.concurrency)),
+            started: Instant::now(),
+            pace: Pace::new(&options, stats.clone(), Instant::now),
+            sink,
+            doors,
+            options,
+            acks,
+            stats,
+        }
+    }
+
+    /// Its figures are its own, and its fallback is nobody.
+    fn of_fallback(other: &Fallback, acks: &Sender<Ack>) -> Box<Lane> {
+        let Fallback { sink, doors, options, .. } = other.clone();
+        let options = Options { fallback: None, ..options };
+        Box::new(Lane::new(sink, doors, options, acks.clone(), Arc::default()))
+    }
+
+    /// Settles all of it.
+    async fn settle_all(&self, mut stack: Vec<Work>) -> Result<(), GaveUp> {
+        while let Some(work) = stack.pop() {
+            match self.settle(&work).await {
+                // Earlier records first.
+                Ok(pieces) => stack.extend(pieces.into_iter().rev()),
+                Err(gave_up) => {
+                    let left = stack.iter().map(|work| work.batch.records.len()).sum();
+                    return Err(gave_up.and(left));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands the batch to the fallback; `None`: there is none.
+    async fn fall_back(&self, batch: &Arc<Batch>) -> Option<Result<(), GaveUp>> {
+        let (lane, other) = (self.fallback.as_deref()?, self.options.fallback.clone()?);
+        let now = Instant::now().into_std();
+        let reframe = move |batch: &Batch| fallback::reframe(batch, &other.sink, &other.context, now);
+        let mut works: Vec<Work> = self.rebuild(batch, reframe).await.into_iter().map(Work::now).collect();
+        works.reverse();
+        let settled = Box::pin(lane.settle_all(works)).await;
+        let left = settled.as_ref().err().map_or(0, |GaveUp(records)| *records);
+        add(&self.stats.fallen_back, (batch.records.len() - left) as u64);
+        Some(settled)
+    }
+
     /// Tries until all records of `work` are acknowledged or part of what is returned.
     async fn settle(&self, work: &Work) -> Result<Vec<Work>, GaveUp> {
         let batch = &work.batch;
@@ -274,7 +318,11 @@ impl Lane {
         let mut tries = work.fruitless;
         let mut maybe_done = false;
         loop {
-            self.pace.permit().await.map_err(gave_up)?;
+            if let Go::Elsewhere = self.pace.permit().await.map_err(gave_up)?
+                && let Some(settled) = self.fall_back(batch).await
+            {
+                return settled.map(|()| Vec::new());
+            }
             add(&self.stats.retries, u64::from(tries > 0));
             add(&self.stats.ambiguous_retries, u64::from(maybe_done));
             tries = tries.saturating_add(1);
@@ -399,7 +447,8 @@ impl Lane {
         Ok(Some(pieces))
     }
 
-    /// Puts aside the records that the backend would refuse for their age. `None`: there are none.
+    /// Puts aside the records that the backend would refuse for their age: into the fallback, else into the
+    /// dead-letter file. `None`: there are none.
     async fn too_old(&self, batch: &Arc<Batch>) -> Result<Option<Vec<Work>>, GaveUp> {
         let Some(age) = self.sink.limits().event_age else { return Ok(None) };
         let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
@@ -409,10 +458,16 @@ impl Lane {
         if old.is_empty() {
             return Ok(None);
         }
-        let refusal = Refusal { status: 0, reason: TOO_OLD.to_owned() };
-        let dead = old.iter().map(|at| (*at, refusal.clone())).collect();
-        self.bury(batch, dead).await.map_err(|gave_up| gave_up.and(young.len()))?;
-        add(&self.stats.too_old, old.len() as u64);
+        let count = old.len() as u64;
+        let settled = if self.fallback.is_some() {
+            let aside = Arc::new(self.rebuild(batch, move |batch| batch.subset(&old)).await);
+            self.fall_back(&aside).await.unwrap_or(Ok(()))
+        } else {
+            let refusal = Refusal { status: 0, reason: TOO_OLD.to_owned() };
+            self.bury(batch, old.into_iter().map(|at| (at, refusal.clone())).collect()).await
+        };
+        settled.map_err(|gave_up| gave_up.and(young.len()))?;
+        add(&self.stats.too_old, count);
         if young.is_empty() {
             return Ok(Some(Vec::new()));
         }

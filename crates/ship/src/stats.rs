@@ -54,6 +54,8 @@ pub struct Stats {
     pub dead_lettered: AtomicU64,
     /// Of them, those that were not sent because the backend takes no event of that age.
     pub too_old: AtomicU64,
+    /// Records that another output has taken instead.
+    pub fallen_back: AtomicU64,
     /// Records that a backend says it has refused without saying which. All records of the request are
     /// dead-lettered then.
     pub refused_unnamed: AtomicU64,

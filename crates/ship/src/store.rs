@@ -7,12 +7,12 @@
 use crate::client::{Client, OpenError};
 use crate::sink::{Door, Failure, Op, Reply};
 use crate::sinks::Transport;
-use rustix::fs::{AtFlags, CWD, RenameFlags};
+use rustix::fs::{AtFlags, CWD, FlockOperation, RenameFlags};
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::future::Future;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -205,13 +205,7 @@ impl Door for DeadLetters {
 fn append(path: &Path, bytes: &[u8], cap_bytes: u64) -> io::Result<Reply> {
     let dir = path.parent().unwrap_or(Path::new("/"));
     make_dirs(dir)?;
-    let mut file = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-        .open(path)?;
+    let mut file = open_letters(path)?;
     let len = file.metadata()?.len();
     let torn = len > 0 && last_byte(&mut file)? != b'\n';
     if len + u64::from(torn) + bytes.len() as u64 > cap_bytes {
@@ -227,6 +221,56 @@ fn append(path: &Path, bytes: &[u8], cap_bytes: u64) -> io::Result<Reply> {
     file.sync_all()?;
     sync_dir(dir)?;
     Ok(Reply::Done)
+}
+
+/// Opens the file of dead letters and locks it (flock(2)) against whoever moves it away to work on it: once the
+/// lock is had, the file still has its name.
+fn open_letters(path: &Path) -> io::Result<File> {
+    loop {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+            .open(path)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive)?;
+        let (mine, named) = (file.metadata()?, std::fs::symlink_metadata(path));
+        if named.is_ok_and(|named| (named.dev(), named.ino()) == (mine.dev(), mine.ino())) {
+            return Ok(file);
+        }
+    }
+}
+
+/// Moves a file of dead letters aside to `to`, unless something is there, and locks that: nobody appends to it any
+/// more, and nobody else works on it. `None`: there is neither file.
+///
+/// # Errors
+/// The file system refuses, or somebody else has the lock (`WouldBlock`).
+pub fn take_letters(path: &Path, to: &Path) -> io::Result<Option<File>> {
+    match rename_new(path, to) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata(to).is_err() => {
+            return Ok(None);
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    sync_dir(to.parent().unwrap_or(Path::new(".")))?;
+    let file = File::open(to)?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(Some(file))
+}
+
+/// Puts lines back into a file of dead letters, durably.
+///
+/// # Errors
+/// The file system refuses.
+pub fn put_letters_back(path: &Path, lines: &[u8]) -> io::Result<()> {
+    match append(path, lines, u64::MAX)? {
+        Reply::Done => Ok(()),
+        _ => Err(io::ErrorKind::Other.into()),
+    }
 }
 
 fn last_byte(file: &mut File) -> io::Result<u8> {
@@ -293,6 +337,22 @@ mod tests {
         let error = OpenOptions::new().write(true).open("/dev/full").unwrap().write_all(b"x").unwrap_err();
         let reply = failed("write", Path::new("/x"), &error);
         assert!(matches!(reply, Reply::Failed { kind: Failure::NoSpace, .. }), "{reply:?}");
+    }
+
+    #[test]
+    fn letters_are_taken_by_one_alone_and_missed_by_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, aside) = (dir.path().join("dead"), dir.path().join("dead.replaying"));
+        assert!(take_letters(&path, &aside).unwrap().is_none());
+        put_letters_back(&path, b"one\n").unwrap();
+        let taken = take_letters(&path, &aside).unwrap().unwrap();
+        assert_eq!(take_letters(&path, &aside).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        put_letters_back(&path, b"two\n").unwrap();
+        drop(taken);
+        // What was left of an earlier time comes first.
+        let mut text = String::new();
+        take_letters(&path, &aside).unwrap().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), std::fs::read(&path).unwrap()), ("one\n", b"two\n".to_vec()));
     }
 
     #[test]

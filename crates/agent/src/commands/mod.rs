@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "commands read files and the environment")]
 
 pub mod check;
+pub mod dead_letter;
 pub mod demo;
 pub mod docs;
 mod prove;

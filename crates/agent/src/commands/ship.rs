@@ -122,8 +122,13 @@ impl Shipping {
         for output in &plan.outputs {
             let (paths, stdin) = tee.next();
             let source = Once::new(paths, format, plan.max_line)?;
-            let running =
-                outputs::start(shipping.runtime.handle(), output, Path::new(DEAD_LETTERS), give_up_after)?;
+            let running = outputs::start(
+                shipping.runtime.handle(),
+                plan,
+                output,
+                Path::new(DEAD_LETTERS),
+                give_up_after,
+            )?;
             let progress = Arc::new(Progress::default());
             shipping.progress.push(progress.clone());
             shipping.errors.push((output.name.clone(), running.stats.clone()));

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use auditship_ship::Duration;
 use auditship_ship::sinks::{self, SINKS};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
@@ -29,6 +30,8 @@ pub enum Input {
 pub struct Output {
     /// What it gets of the events that the filter judges.
     pub filter: FilterUse,
+    /// Where its records go while it does not take them.
+    pub fallback: Option<Fallback>,
     /// The options of its kind.
     pub sink: sinks::Config,
 }
@@ -41,6 +44,21 @@ pub enum FilterUse {
     None,
     /// The configured one. The default of all others.
     Default,
+}
+
+/// Where an output's records go while it does not take them.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fallback {
+    /// The name of the other output. What has gone there stays there.
+    pub output: String,
+    /// How long the output must have taken nothing (10m).
+    #[serde(default = "ten_minutes")]
+    pub after: Duration,
+}
+
+fn ten_minutes() -> Duration {
+    Duration(std::time::Duration::from_secs(600))
 }
 
 /// A value that begins with its `type`.
@@ -82,22 +100,24 @@ impl Kinds for Output {
     const EXPECTED: &'static str = "a map with a `type`";
 
     fn read<'de, A: MapAccess<'de>>(name: &str, rest: A) -> Result<Self, A::Error> {
-        let mut filter = None;
-        let rest = MapAccessDeserializer::new(WithoutFilter { rest, filter: &mut filter });
+        let (mut filter, mut fallback) = (None, None);
+        let own = WithoutCommon { rest, filter: &mut filter, fallback: &mut fallback };
+        let rest = MapAccessDeserializer::new(own);
         let sink = sinks::Config::deserialize(name, rest)
             .unwrap_or_else(|| Err(de::Error::unknown_variant(name, Self::NAMES)))?;
         let default = if sink.kind().archive { FilterUse::None } else { FilterUse::Default };
-        Ok(Self { filter: filter.unwrap_or(default), sink })
+        Ok(Self { filter: filter.unwrap_or(default), fallback, sink })
     }
 }
 
-/// The keys of an output, of which the sink does not see `filter`.
-struct WithoutFilter<'f, A> {
+/// The keys of an output without those that all kinds have in common.
+struct WithoutCommon<'f, A> {
     rest: A,
     filter: &'f mut Option<FilterUse>,
+    fallback: &'f mut Option<Fallback>,
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutFilter<'_, A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutCommon<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
@@ -105,6 +125,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithoutFilter<'_, A> {
             match self.rest.next_key::<String>()? {
                 None => return Ok(None),
                 Some(key) if key == "filter" => *self.filter = Some(self.rest.next_value()?),
+                Some(key) if key == "fallback" => *self.fallback = Some(self.rest.next_value()?),
                 Some(key) => return seed.deserialize(key.into_deserializer()).map(Some),
             }
         }
@@ -182,11 +203,17 @@ impl JsonSchema for Output {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let filter = generator.subschema_for::<FilterUse>().to_value();
+        let fallback = generator.subschema_for::<Fallback>().to_value();
         let mut kinds = Vec::new();
         for (kind, schema) in sinks::schemas(generator) {
             // `type` must stand among the sink's own properties: they are closed.
             let schema = inlined(generator, schema);
-            kinds.push(tagged(kind.name, Some(kind.doc), schema, &[("filter", &filter)]));
+            kinds.push(tagged(
+                kind.name,
+                Some(kind.doc),
+                schema,
+                &[("filter", &filter), ("fallback", &fallback)],
+            ));
         }
         json_schema!({ "description": "Where records go.", "oneOf": kinds })
     }

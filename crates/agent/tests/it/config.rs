@@ -52,6 +52,18 @@ const CASES: &[Case] = &[
         told: &["serch", "c.yaml:4:"],
         ..CASE
     },
+    Case {
+        what: "a fallback to an output that is not there",
+        text: "inputs:\n  api: {type: file, path: x}\noutputs:\n  search: {type: stdout, fallback: {output: serch}}\n",
+        told: &["there is no output \"serch\"", "c.yaml:4:", "the outputs are search"],
+        ..CASE
+    },
+    Case {
+        what: "a fallback to itself",
+        text: "inputs:\n  api: {type: file, path: x}\noutputs:\n  search: {type: stdout, fallback: {output: search}}\n",
+        told: &["an output cannot fall back to itself", "c.yaml:4:"],
+        ..CASE
+    },
     Case { what: "not YAML", text: "a: {b: {c\n", told: &["not valid YAML", "c.yaml:1:"], ..CASE },
     Case { what: "an alias", text: "cluster: &c prod\nnode: *c\n", told: &["c.yaml:", "error"], ..CASE },
     Case { what: "empty", text: "", told: &["`c.yaml` holds no configuration"], ..CASE },

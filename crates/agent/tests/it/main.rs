@@ -13,6 +13,7 @@ mod disk;
 mod follow;
 mod guard;
 mod inputs;
+mod letters;
 mod properties;
 mod prove;
 mod redact;

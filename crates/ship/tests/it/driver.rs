@@ -4,8 +4,8 @@ use crate::{BEGAN, batches};
 use auditship_event::Record;
 use auditship_ship::shipper::Doors;
 use auditship_ship::{
-    Ack, Batch, Context, Door, Encoding, Failure, Limits, Op, Options, Outcome, Phase, Refusal, Reply,
-    Settled, Shipper, Sink, Stats,
+    Ack, Batch, Context, Door, Encoding, Failure, Fallback, Limits, Op, Options, Outcome, Phase, Refusal,
+    Reply, Settled, Shipper, Sink, Stats,
 };
 use http::HeaderMap;
 use proptest::prelude::*;
@@ -234,6 +234,45 @@ fn what_the_backend_would_refuse_for_its_age_is_not_sent() {
     assert_eq!(run.stats.too_old.load(Relaxed), 5);
     assert_eq!(backend.taken.lock().unwrap().len(), 2);
     assert_eq!(dead.taken.lock().unwrap().len(), 1);
+}
+
+/// `options` with a fallback to `other` after a minute.
+fn falling_back(other: &Arc<Replies>, options: Options) -> Options {
+    let sink: Arc<dyn Sink> = Arc::new(Scripted(Mutex::default()));
+    let doors = Doors { backend: other.clone(), dead_letters: Arc::<Replies>::default() };
+    let requests_rate = Some("6/m".parse().unwrap());
+    let own = Options { output: "other".into(), requests_rate, ..options.clone() };
+    let after = Duration::from_secs(60);
+    let fallback = Fallback { after, sink, doors, options: own, context: crate::context() };
+    Options { fallback: Some(Arc::new(fallback)), ..options }
+}
+
+#[test]
+fn what_is_held_for_long_goes_to_the_fallback_until_the_output_is_back() {
+    for (kind, times) in [(Failure::Tls, 6), (Failure::Connect, 12)] {
+        let (backend, other) = (Arc::new(Replies::default()), Arc::new(Replies::default()));
+        backend.script.lock().unwrap().extend((0..times).map(|_| failed(kind)));
+        let run =
+            run(vec![], backend.clone(), Arc::<Replies>::default(), falling_back(&other, options()), 700);
+        let delivered = run.acks.iter().filter(|ack| ack.result == Settled::Delivered).count();
+        assert_eq!((run.ended, run.acks.len(), delivered), (true, 700, 700));
+        let (fell, came) = (run.stats.fallen_back.load(Relaxed), run.stats.delivered_total().records);
+        assert_eq!(fell + came, 700);
+        assert!(fell >= 7 && came >= 7, "{fell} {came}");
+        assert!(run.took >= Duration::from_secs(60), "{:?}", run.took);
+        assert_eq!(other.taken.lock().unwrap().len() as u64, fell / 7);
+        assert_eq!(run.stats.state().phase, Phase::Ok);
+    }
+}
+
+#[test]
+fn a_fallback_takes_what_is_too_old() {
+    let late = || jiff::Timestamp::from_microsecond(BEGAN + 3_605_000_000).unwrap();
+    let (backend, other) = (Arc::new(Replies::default()), Arc::new(Replies::default()));
+    let options = Options { wall_clock: late, ..falling_back(&other, options()) };
+    let run = run(vec![], backend, Arc::<Replies>::default(), options, 7);
+    assert!(run.acks.iter().all(|ack| ack.result == Settled::Delivered));
+    assert_eq!((run.acks.len(), run.stats.fallen_back.load(Relaxed)), (7, 5));
 }
 
 #[test]
