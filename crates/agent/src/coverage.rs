@@ -144,7 +144,11 @@ fn probes(class: &Class, words: &Words, config: &Config, routes: &[RouteConfig])
     if class.kind != Kind::Exec && is_refused(code(words)) {
         return Vec::new();
     }
-    let levels = [LevelWord::RequestResponse, LevelWord::Request];
+    // Command lines stand in the URI, which every level has.
+    let levels: &[LevelWord] = match class.kind {
+        Kind::Exec => &[LevelWord::RequestResponse, LevelWord::Request, LevelWord::Metadata],
+        Kind::ConfigMaps | Kind::CustomResources => &[LevelWord::RequestResponse, LevelWord::Request],
+    };
     let mut out = Vec::new();
     for level in levels.iter().filter(|level| words.levels.is_empty() || words.levels.contains(level)) {
         for verb in
@@ -196,7 +200,11 @@ fn probe(
     }
     let mut event = json!({
         "kind": "Event", "apiVersion": "audit.k8s.io/v1", "auditID": "probe", "verb": verb, "requestURI": uri,
-        "level": if level == LevelWord::Request { "Request" } else { "RequestResponse" },
+        "level": match level {
+            LevelWord::Metadata => "Metadata",
+            LevelWord::Request => "Request",
+            _ => "RequestResponse",
+        },
         "stage": match words.stages.first() {
             Some(StageWord::ResponseStarted) => "ResponseStarted",
             Some(StageWord::Panic) => "Panic",
@@ -214,7 +222,7 @@ fn probe(
         "stageTimestamp": took(words),
         "annotations": annotations,
     });
-    if verb != "get" {
+    if verb != "get" && level != LevelWord::Metadata {
         event["requestObject"] = body.clone();
     }
     if level == LevelWord::RequestResponse {
@@ -296,7 +304,8 @@ mod tests {
         assert_eq!(warned(""), ALL);
         for (words, want) in [
             ("{}", ALL),
-            ("{levels: [Metadata]}", &[]),
+            ("{levels: [Metadata]}", &["kubectl exec"]),
+            ("{levels: [Metadata], verbs: [list]}", &[]),
             ("{levels: [Metadata, Request]}", ALL),
             ("{verbs: [delete, watch]}", &[]),
             ("{verbs: [create]}", ALL),

@@ -105,6 +105,12 @@ impl Allowed {
         self.list.is_empty()
     }
 
+    /// The reasons of values whose hash was made with another key.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &str> {
+        let foreign = |one: &&One| matches!(one.what, What::Value(None));
+        self.list.iter().filter(foreign).map(|one| self.reasons[one.reason].as_str())
+    }
+
     /// Why things stay; the counts run beside it.
     pub(crate) fn reasons(&self) -> &[String] {
         &self.reasons

@@ -233,6 +233,11 @@ impl Redactor {
         &self.names
     }
 
+    /// The reasons of suppressions by a value's hash that was made with another key: they let nothing stay.
+    pub fn foreign_values(&self) -> impl Iterator<Item = &str> {
+        self.allowed.foreign()
+    }
+
     /// The reasons that have let something stay, with how often.
     pub fn count_allowed(&self, scratch: &Scratch) -> BTreeMap<String, u64> {
         let counts = scratch.allowed.iter().copied();

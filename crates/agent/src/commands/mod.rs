@@ -60,6 +60,17 @@ pub enum KeyFrom {
     Fresh,
 }
 
+/// What to say of suppressions that can let nothing stay.
+fn foreign_values(redactor: &auditship_redact::Redactor) -> Vec<String> {
+    let say = |reason: &str| {
+        format!(
+            "redact.allow {reason:?}: its value was hashed with another key, so nothing stays because of it \
+             (`auditship redact --hash --config FILE` hashes with this one)"
+        )
+    };
+    redactor.foreign_values().map(say).collect()
+}
+
 /// Whether the user wants no colours (no-color.org).
 fn no_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())

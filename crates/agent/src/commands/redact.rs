@@ -55,6 +55,9 @@ pub fn run(args: &RedactArgs) -> Result<(), Failure> {
             "note: no master key found: tokens of this run compare with each other only (set key_file)"
         );
     }
+    if made == KeyFrom::Kept {
+        super::foreign_values(&redactor).iter().for_each(|why| eprintln!("note: {why}"));
+    }
     let paths = if args.paths.is_empty() { vec![PathBuf::from("-")] } else { args.paths.clone() };
     let mut source = Once::new(paths, Format::Auto, MAX_LINE)?;
     let mut editor = LineEditor::new(&redactor);

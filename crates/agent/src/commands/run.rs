@@ -59,6 +59,9 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             warn!("{}", warning.to_string().replace('\n', " "));
         }
         let inputs = plan::file_inputs(&config);
+        for why in super::foreign_values(&plan.redactor) {
+            warn!("{why}");
+        }
         info!(cluster = config.cluster, outputs = plan.outputs.len(), inputs = inputs.len(), "started");
         let agent = Agent::start(&plan, inputs, store.clone(), status.clone(), &runtime, before.as_deref())?;
         match signals.wait(&runtime, &agent, args, &config) {

@@ -46,6 +46,7 @@ pub fn run(args: &ShipArgs) -> Result<(), Failure> {
         );
     }
     let plan = Arc::new(Plan::compile(&config, &located, &key, &super::host_name())?);
+    super::foreign_values(&plan.redactor).iter().for_each(|why| eprintln!("note: {why}"));
     let format =
         config.inputs.values().next().map_or(auditship_tail::lines::Format::Auto, crate::plan::format_of);
     let started = Instant::now();

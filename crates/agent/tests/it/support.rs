@@ -461,7 +461,7 @@ pub fn assert_exactly(what: &str, records: &[Value], count: usize) {
 
 /// Whether the disk of temporary files has the room below which the agent holds no deleted file.
 pub fn has_room(what: &str) -> bool {
-    let disk = rustix::fs::statvfs(&std::env::temp_dir()).unwrap();
+    let disk = rustix::fs::statvfs(std::env::temp_dir()).unwrap();
     let room = disk.f_bavail * 100 >= disk.f_blocks * 12;
     if !room {
         println!("skipped: {what}: the disk is nearly full");

@@ -174,6 +174,16 @@ fn actions_of_built_in_rules() {
 }
 
 #[test]
+fn a_hash_of_another_key_is_told() {
+    let own = redactor("{}").hash(b"x");
+    let config = format!(
+        r#"{{"allow":[{{"reason":"mine","value":"{own}"}},{{"reason":"theirs","value":"00000000-{}"}}]}}"#,
+        &own[9..]
+    );
+    assert_eq!(redactor(&config).foreign_values().collect::<Vec<_>>(), ["theirs"]);
+}
+
+#[test]
 fn what_cannot_be_meant() {
     for (allow, at) in [
         (r#"{"reason":"r"}"#, "allow[0]"),
