@@ -212,7 +212,7 @@ fn looks_inside(rule: &str, path: &str) -> bool {
             let mut keys = path.split(|c: char| !c.is_ascii_alphanumeric());
             !keys.any(|key| paths.iter().any(|path| last(path) == key))
         }
-        Some(Selector::LastApplied) => false,
+        Some(Selector::Name { .. } | Selector::LastApplied) => false,
         Some(Selector::Text { .. } | Selector::Pair(_)) => true,
         // The user's rules are about places; of the agent's own one is about what is packed.
         None => rule == "nested-limit",

@@ -101,7 +101,7 @@ impl Detector {
                     detector.forms[*form as usize] = Some(number as u16);
                     detector.pairs = true;
                 }
-                Selector::Fields { .. } | Selector::LastApplied => {}
+                Selector::Fields { .. } | Selector::Name { .. } | Selector::LastApplied => {}
             }
         }
         if detector.pairs {

@@ -58,7 +58,15 @@ struct Fields {
     rule: u16,
     set: PathSet,
     resources: &'static [Resource],
+    /// The name of the object that the request is for is one.
+    named: bool,
 }
+
+/// What an object's name stands at.
+const NAMES: &[&str] = &["metadata.name", "items.metadata.name", "rows.object.metadata.name", "rows.cells"];
+
+/// A shorter name is not looked for in the rest of the event: it would be found in words.
+const NAME_BYTES: usize = 16;
 
 /// A rule of the user's.
 #[derive(Clone)]
@@ -190,15 +198,26 @@ impl Redactor {
     fn add_builtin(&mut self, rule: u16, from: &'static Rule) {
         match &from.selector {
             Selector::Fields { kinds, resources, paths } => {
-                self.kinds.extend_from_slice(kinds);
-                self.kind_fields.resize(self.kinds.len(), self.fields.len());
-                let set =
-                    PathSet::new(paths).expect("the catalogue's paths are constants, compiled by every test");
-                self.fields.push(Fields { rule, set, resources });
+                self.add_fields(rule, kinds, resources, paths, false)
             }
+            Selector::Name { kinds, resources } => self.add_fields(rule, kinds, resources, NAMES, true),
             Selector::LastApplied => self.last_applied = Some(rule),
             Selector::Text { .. } | Selector::Pair(_) => {}
         }
+    }
+
+    fn add_fields(
+        &mut self,
+        rule: u16,
+        kinds: &[&'static str],
+        resources: &'static [Resource],
+        paths: &[&str],
+        named: bool,
+    ) {
+        self.kinds.extend_from_slice(kinds);
+        self.kind_fields.resize(self.kinds.len(), self.fields.len());
+        let set = PathSet::new(paths).expect("the catalogue's paths are constants, compiled by every test");
+        self.fields.push(Fields { rule, set, resources, named });
     }
 
     fn add_user(&mut self, config: &RedactConfig) -> Result<(), Invalid> {
@@ -360,6 +379,9 @@ impl Redactor {
         };
         for at in &hints {
             let fields = &self.fields[*at];
+            if let Some(object) = object.as_ref().filter(|_| fields.named) {
+                self.name(fields.rule, raw, object.name.as_bytes(), &place, scratch);
+            }
             for body in [event.request_object(), event.response_object()].into_iter().flatten() {
                 self.select(fields.rule, &fields.set, fields.set.start(), raw, body.start, &place, scratch);
                 self.patch(
@@ -440,6 +462,17 @@ impl Redactor {
         let _ = scan::value(doc, at, &mut select);
         for leaf in leaves.iter() {
             self.push(rule, doc, leaf, place, text, edits);
+        }
+    }
+
+    /// Adds edits for `name` wherever it stands in `raw`.
+    fn name(&self, rule: u16, raw: &[u8], name: &[u8], place: &Place<'_>, scratch: &mut Scratch) {
+        if name.len() < NAME_BYTES {
+            return;
+        }
+        let Scratch { edits, text, .. } = scratch;
+        for at in memchr::memmem::find_iter(raw, name) {
+            self.push(rule, raw, &Leaf { range: at..at + name.len(), string: true }, place, text, edits);
         }
     }
 

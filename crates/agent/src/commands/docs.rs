@@ -3,7 +3,7 @@
 use crate::cli::DocsPage;
 use crate::exit::Failure;
 use auditship_redact::Form;
-use auditship_redact::rules::{Needle, RULES, Selector};
+use auditship_redact::rules::{Needle, RULES, Resource, Selector};
 use std::fmt::Write;
 
 /// Prints the JSON Schema of the configuration.
@@ -26,6 +26,15 @@ pub fn page(page: DocsPage) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The resources' names.
+fn plural(resources: &[Resource]) -> String {
+    let name = |r: &Resource| match r.subresource {
+        "" | "*" => r.resource.to_owned(),
+        sub => format!("{}/{sub}", r.resource),
+    };
+    resources.iter().map(name).collect::<Vec<_>>().join(", ")
+}
+
 fn redaction() -> String {
     let mut out = String::from(
         "# What is taken out\n\n\
@@ -36,21 +45,17 @@ fn redaction() -> String {
     );
     for rule in RULES {
         let place = match &rule.selector {
-            Selector::Fields { kinds, resources, paths } => {
-                let resources: Vec<String> = resources
-                    .iter()
-                    .map(|r| match r.subresource {
-                        "" | "*" => r.resource.to_owned(),
-                        sub => format!("{}/{sub}", r.resource),
-                    })
-                    .collect();
-                format!(
-                    "`{}` of objects of kind {}, and in requests for {}",
-                    paths.join("`, `"),
-                    kinds.join(", "),
-                    resources.join(", ")
-                )
-            }
+            Selector::Fields { kinds, resources, paths } => format!(
+                "`{}` of objects of kind {}, and in requests for {}",
+                paths.join("`, `"),
+                kinds.join(", "),
+                plural(resources)
+            ),
+            Selector::Name { kinds, resources } => format!(
+                "the name of objects of kind {}, and of what requests for {} name, in the whole event",
+                kinds.join(", "),
+                plural(resources)
+            ),
             Selector::Text { needles, .. } => {
                 format!("any text that holds `{}`", words(needles).join("`, `"))
             }

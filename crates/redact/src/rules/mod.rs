@@ -6,12 +6,14 @@ use crate::pairs::Form;
 
 mod basic_auth;
 mod bearer_token;
+mod build_trigger;
 mod invalid_value;
 mod json_web_token;
 mod last_applied;
 mod machine_config;
 mod named_values;
 mod oauth_client;
+mod oauth_token;
 mod password_file;
 mod password_hash;
 mod private_key;
@@ -52,6 +54,14 @@ pub enum Selector {
         resources: &'static [Resource],
         /// Paths from the object's root; see [`crate::path`].
         paths: &'static [&'static str],
+    },
+    /// The name of an object: in the object, in lists and tables of such, and, of the object that a request names,
+    /// wherever the name stands in the event.
+    Name {
+        /// `kind` of the object.
+        kinds: &'static [&'static str],
+        /// The request's resource.
+        resources: &'static [Resource],
     },
     /// Everywhere, for text of a certain form.
     Text {
@@ -95,6 +105,8 @@ pub const RULES: &[&Rule] = &[
     &token_request::RULE,
     &route_key::RULE,
     &oauth_client::RULE,
+    &oauth_token::RULE,
+    &build_trigger::RULE,
     &machine_config::RULE,
     &public_certificate::RULE,
     &last_applied::RULE,

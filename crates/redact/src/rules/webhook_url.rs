@@ -9,21 +9,31 @@ use std::ops::Range;
 /// `discord.com/developers/docs/resources/webhook`, `learn.microsoft.com`, "Create an Incoming Webhook").
 pub(super) static RULE: Rule = Rule {
     name: "webhook-url",
-    doc: "the secret part of incoming webhooks' addresses: Slack, Discord, Microsoft Teams",
+    doc: "the secret part of incoming webhooks' addresses: Slack, Discord, Microsoft Teams, OpenShift builds",
     selector: Selector::Text {
         needles: &[
             Needle::Begin("hooks.slack.com/"),
             Needle::Begin("discord.com/api/webhooks/"),
             Needle::Begin("discordapp.com/api/webhooks/"),
             Needle::Begin("webhook.office.com/webhookb2/"),
+            Needle::Begin(BUILD),
         ],
         find,
     },
     action: Action::Token,
 };
 
+/// `…/buildconfigs/NAME/webhooks/SECRET/TYPE` (docs.openshift.com, "Triggering builds").
+const BUILD: &str = "webhooks/";
+
 fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
     let start = at + needle.len();
+    if needle == BUILD {
+        let end = run(text, start, |b| b.is_ascii_graphic() && !b"/?#\"\\".contains(&b));
+        let kinds = ["/generic", "/github", "/gitlab", "/bitbucket"];
+        let build = kinds.iter().any(|kind| text[end..].starts_with(kind.as_bytes()));
+        return (build && end > start && text[..at].ends_with(b"/")).then_some(start..end);
+    }
     let window = &text[..text.len().min(start + 512)];
     let path = |b: u8| b.is_ascii_alphanumeric() || b"/-_@.~".contains(&b);
     let end = run(window, start, path);
@@ -47,6 +57,18 @@ mod tests {
             ),
             r#"{"a":"https://hooks.slack.com/services/‹webhook-url›","b":["curl https://discord.com/api/webhooks/‹webhook-url› now"]}"#,
         );
+    }
+
+    #[test]
+    fn of_builds() {
+        let uri = "/apis/build.openshift.io/v1/namespaces/a/buildconfigs/b/webhooks";
+        check(
+            &format!(r#"{{"requestURI":"{uri}/word/github"}}"#),
+            &format!(r#"{{"requestURI":"{uri}/‹webhook-url›/github"}}"#),
+        );
+        unchanged(&format!(
+            r#"{{"requestURI":"{uri}//github","a":"/webhooks/word","b":"/webhooks/a/generi"}}"#
+        ));
     }
 
     #[test]
