@@ -63,6 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 /// Moves the Go program to another version of Kubernetes.
 fn take(version: &str) -> Result<()> {
     let source = go::source("fields");
+    // What is required now would hold the rest back, or be held back by it, when going to an older version.
+    let file = source.join("go.mod");
+    let text = std::fs::read_to_string(&file)?;
+    let head = text.split("\nrequire").next().unwrap_or_default();
+    std::fs::write(&file, format!("{}\n", head.trim_end()))?;
     let modules =
         MODULES.iter().map(|module| format!("k8s.io/{module}@v{}", version.trim_start_matches('v')));
     repo::run(go::go(&source, &["get"]).args(modules))?;
