@@ -155,6 +155,12 @@ fn worst() -> Vec<(&'static str, Vec<u8>)> {
         nested = serde_json::json!({ "data": nested, "password": "" }).to_string();
     }
     let nested = serde_json::to_string(&nested).expect("a string");
+    let mut either = "token: x".to_owned();
+    for _ in 0..6 {
+        // At each level it may be opened as JSON or as percent-encoded words first.
+        either = percent(&serde_json::json!({ "a": either, "b": "c%20d \"e%22" }).to_string());
+    }
+    let either = serde_json::to_string(&either).expect("a string");
     vec![
         ("almost names", text("password= token: ")),
         ("almost tokens", text("eyJ.ghp_xoxb-AKIA")),
@@ -164,10 +170,21 @@ fn worst() -> Vec<(&'static str, Vec<u8>)> {
         ("base64 strings", list(r#""QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVphYmNkZWY=","#)),
         ("JSON in strings", list(r#""{\"a\":{\"kind\":\"Secret\",\"data\":{}}}","#)),
         ("deep JSON in strings", list(&format!("{nested},"))),
+        ("quoted and percent-encoded", list(&format!("{either},"))),
         ("brackets", within(format!("{}{}", "[".repeat(100), "]".repeat(100)).repeat(1) + "")),
         ("escapes", text(r"\u0070\u0061\u0073s ")),
         ("slowest of the beginnings", slowest(&text)),
     ]
+}
+
+/// `text` with everything percent-encoded that is no letter, digit or space.
+fn percent(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' | ' ' => c.to_string(),
+            other => format!("%{:02X}", u32::from(other)),
+        })
+        .collect()
 }
 
 /// Of lines that are one beginning of a match after another, the slowest: none may be quadratic.
