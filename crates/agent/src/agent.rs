@@ -14,7 +14,7 @@ use crate::status::Status;
 use anyhow::Context as _;
 use auditship_event::{Span, StreamId};
 use auditship_ship::sinks::Transport;
-use auditship_ship::{Batch, Op, Shipper};
+use auditship_ship::{Batch, Shipper, Thawed};
 use auditship_tail::{
     Catalogue, Entry, Follower, Frozen, Gap, Input, Ledger, Limits, Lost, Opened, Position, Store, Watcher,
 };
@@ -140,7 +140,7 @@ impl Agent {
             kept: Keeper::open(&plan.state_dir.join("failed-closed")),
             in_flight: InFlight::begin(inflight::path(&plan.state_dir, &output.name), &source.positions()),
         };
-        pipeline.skip_stored(world.recover());
+        pipeline.batcher.thaw(world.recover(&pipeline));
         pipeline.poison = world.in_flight.poison();
         if world.in_flight.is_careful() {
             warn!(
@@ -175,7 +175,7 @@ impl Agent {
         for entry in self.catalogue.changes() {
             store.append(entry);
         }
-        let synced = if store.is_synced() { Ok(()) } else { store.sync() };
+        let synced = if store.is_synced() { Ok(()) } else { store.sync_paced() };
         drop(store);
         let why = synced.err().map(|error| format!("{error:#}"));
         if self.status.set_degraded("state", why.clone()) {
@@ -249,6 +249,8 @@ impl Agent {
         }
         self.watcher = None;
         self.tick();
+        // The tick may have left it to the next one.
+        let _ = lock(&self.store).sync();
         match failed {
             Some(error) => Err(error),
             None => Ok(self.report()),
@@ -276,9 +278,9 @@ struct Follow {
 }
 
 impl Follow {
-    /// The spans of objects that were stored before the last stop.
-    fn recover(&mut self) -> Vec<Span> {
-        let Transport::Dir { path } = &self.output.transport else { return Vec::new() };
+    /// The batches that were written down before the last stop and are not behind the position: their objects exist,
+    /// or may yet come to exist, so they are cut again under the same names.
+    fn recover(&mut self, pipeline: &Pipeline) -> Vec<Thawed> {
         let mut store = lock(&self.store);
         let mine: Vec<Frozen> = store
             .state()
@@ -287,18 +289,30 @@ impl Follow {
             .filter(|frozen| frozen.consumer == self.output.name)
             .cloned()
             .collect();
-        let mut spans = Vec::new();
+        let makes_objects = self.output.sink.limits().packed_bytes.is_some();
+        let mut thawed = Vec::new();
         for frozen in mine {
-            if path.join(&frozen.object).exists() {
-                spans.extend_from_slice(&frozen.spans);
-                self.frozen.push((frozen.batch_id, frozen.spans));
-            } else {
-                // Never stored: what it would have held is cut anew.
+            if let Transport::Dir { path } = &self.output.transport {
                 auditship_ship::store::remove_unfinished(&path.join(&frozen.object));
-                store.append(Entry::Thawed { consumer: frozen.consumer, batch_id: frozen.batch_id });
+            }
+            let left = self.unsettled(pipeline, &frozen.spans);
+            match Thawed::new(&frozen.batch_id, &frozen.object, left.clone()).filter(|_| makes_objects) {
+                Some(batch) if !left.is_empty() => {
+                    thawed.push(batch);
+                    self.frozen.push((frozen.batch_id, frozen.spans));
+                }
+                _ => store.append(Entry::Thawed { consumer: frozen.consumer, batch_id: frozen.batch_id }),
             }
         }
-        spans
+        thawed
+    }
+
+    /// What of `spans` can still be read and is not behind the position.
+    fn unsettled(&self, pipeline: &Pipeline, spans: &[Span]) -> Vec<Span> {
+        let known = spans.iter().filter(|span| self.catalogue.knows(span.stream));
+        let after =
+            |span: &Span| Span { start: span.start.max(pipeline.ledger.position(span.stream)), ..*span };
+        known.map(after).filter(|span| span.start < span.end).collect()
     }
 
     /// Tells of gaps: at once where the log breaks off, and where it goes on as soon as an event is found there.
@@ -329,7 +343,10 @@ impl Follow {
     fn thaw(&mut self, pipeline: &Pipeline, store: &mut Store) {
         let consumer = &self.output.name;
         self.frozen.retain(|(batch_id, spans)| {
-            let behind = spans.iter().all(|span| pipeline.ledger.position(span.stream) >= span.end);
+            let behind = |span: &Span| {
+                pipeline.ledger.position(span.stream) >= span.end || !self.catalogue.knows(span.stream)
+            };
+            let behind = spans.iter().all(behind);
             if behind {
                 store.append(Entry::Thawed { consumer: consumer.clone(), batch_id: batch_id.clone() });
             }
@@ -387,8 +404,12 @@ impl World<Follower> for Follow {
         self.saved = Some(positions);
     }
 
-    fn freeze(&mut self, _: &Pipeline, batch: &Batch) {
-        let Op::Put { path, .. } = self.output.sink.request(batch) else { return };
+    fn freeze(&mut self, batch: &Batch) -> Option<u64> {
+        let object = self.output.sink.object(batch)?;
+        if batch.object.is_some() {
+            // It was before the last stop.
+            return None;
+        }
         let spans = covered(batch);
         let batch_id = batch.id.to_string();
         let mut store = lock(&self.store);
@@ -398,14 +419,23 @@ impl World<Follower> for Follow {
         store.append(Entry::Frozen(Frozen {
             consumer: self.output.name.clone(),
             batch_id: batch_id.clone(),
-            object: path.to_string_lossy().into_owned(),
+            object,
             spans: spans.clone(),
         }));
-        // On the disk before the object can be. Where the disk refuses, shipping goes on: a stop before it can
-        // write again would repeat this object, no more. The agent's tick tries again, and says what is wrong.
-        let _ = store.sync();
+        let mark = store.appended();
         drop(store);
         self.frozen.push((batch_id, spans));
+        Some(mark)
+    }
+
+    fn is_frozen(&mut self, mark: u64) -> bool {
+        let mut store = lock(&self.store);
+        if !store.is_safe(mark) {
+            // Where the disk refuses, shipping goes on: a stop before it can write again would repeat this object, no
+            // more. The agent's tick tries again, and says what is wrong.
+            let _ = store.sync_paced();
+        }
+        store.is_safe(mark)
     }
 
     fn amend(&mut self, source: &Follower, pipeline: &Pipeline, account: &mut Account) {

@@ -12,6 +12,7 @@ use auditship_event::Span;
 use auditship_ship::{Ack, Batch, Stats};
 use auditship_tail::source::{Lost, Progress, Source};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +23,12 @@ const LEDGER_ENTRIES: usize = 1 << 17;
 
 /// How long at most to wait before reading again what could not be read.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Most batches that wait until they are written down. More would only be memory.
+const UNWRITTEN: usize = 4;
+
+/// How long a batch of the last run waits for lines that nobody reads. Compressed backups are left alone for a minute.
+const THAW_PATIENCE: Duration = Duration::from_secs(120);
 
 /// How often the account is published and the checkpoint offered.
 const TICK: Duration = Duration::from_millis(250);
@@ -69,8 +76,11 @@ pub trait World<S>: Send {
     fn wait(&mut self, source: &S, timeout: Duration);
     /// Saves the position that may be saved. Called a few times a second and at the end.
     fn save(&mut self, source: &mut S, pipeline: &mut Pipeline, last: Last);
-    /// A batch is about to be shipped: its place may have to be written down first.
-    fn freeze(&mut self, pipeline: &Pipeline, batch: &Batch);
+    /// A batch is about to be shipped: its place may have to be written down first. Then it gives what
+    /// [`World::is_frozen`] is asked with.
+    fn freeze(&mut self, batch: &Batch) -> Option<u64>;
+    /// Whether what was written down is on the disk.
+    fn is_frozen(&mut self, mark: u64) -> bool;
     /// Adds what the source knows to the account.
     fn amend(&mut self, source: &S, pipeline: &Pipeline, account: &mut Account);
     /// Keeps lines that were not understood.
@@ -127,8 +137,9 @@ pub struct Consumer<S, W> {
 
 /// What changes while it runs.
 struct Turn {
-    /// Written down, waiting for room in the channel.
-    pending: Option<Batch>,
+    /// Waiting to be on the disk, where that is asked for, and for room in the channel.
+    pending: VecDeque<(Batch, Option<u64>)>,
+    began: Instant,
     ended: bool,
     drained_since: Option<Instant>,
     accounted: usize,
@@ -140,7 +151,8 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
     /// Runs until the end of the source, or until stopped.
     pub fn run(mut self) -> End {
         let mut turn = Turn {
-            pending: None,
+            pending: VecDeque::new(),
+            began: Instant::now(),
             ended: false,
             drained_since: None,
             accounted: 0,
@@ -178,7 +190,7 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
                 if self.pipeline.ledger.open_lines() == 0 {
                     break if turn.ended { End::Done } else { End::Stopped };
                 }
-                if turn.pending.is_none() && self.pipeline.batcher.open_records() == 0 {
+                if turn.pending.is_empty() && self.pipeline.batcher.open_records() == 0 {
                     // Tells the shipper that this is all: it ends when it has settled it or given it up.
                     self.batches = None;
                 }
@@ -187,11 +199,15 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
                 }
                 self.wait_ack(&mut turn, Duration::from_millis(50));
             } else if self.is_blocked(&turn) {
+                self.unblock(&turn);
                 self.wait_ack(&mut turn, Duration::from_millis(20));
             } else {
                 match self.read() {
                     Ok(Progress::More) => {}
                     Ok(Progress::Idle) => {
+                        if now.duration_since(turn.began) >= THAW_PATIENCE {
+                            self.pipeline.batcher.flush_thawing();
+                        }
                         let patience = self.patience(now);
                         self.world.wait(&self.source, patience);
                     }
@@ -222,6 +238,7 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
         let progress = read?;
         for lost in self.source.lost() {
             self.pipeline.ledger.lost(lost.reason, lost.span);
+            self.pipeline.batcher.pass(lost.span);
             self.world.lost(&lost);
         }
         if let Some(kept) = &mut self.pipeline.kept
@@ -232,24 +249,26 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
         Ok(progress)
     }
 
-    /// Hands frozen batches to the shipper until its channel is full.
+    /// Hands batches that are written down to the shipper until its channel is full.
     fn send(&mut self, turn: &mut Turn) {
         loop {
-            let batch = match turn.pending.take() {
-                Some(batch) => batch,
-                None => match self.pipeline.take_ready() {
-                    Some(batch) => {
-                        self.world.freeze(&self.pipeline, &batch);
-                        batch
-                    }
-                    None => return,
-                },
-            };
+            let waits = turn.pending.front().is_some_and(|(_, mark)| mark.is_some());
+            let room = turn.pending.is_empty() || (waits && turn.pending.len() < UNWRITTEN);
+            if room && let Some(batch) = self.pipeline.take_ready() {
+                let mark = self.world.freeze(&batch);
+                turn.pending.push_back((batch, mark));
+                continue;
+            }
+            let Some((batch, mark)) = turn.pending.pop_front() else { return };
             let Some(batches) = &self.batches else { return };
+            if mark.is_some_and(|mark| !self.world.is_frozen(mark)) {
+                turn.pending.push_front((batch, mark));
+                return;
+            }
             match batches.try_send(batch) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(batch)) => {
-                    turn.pending = Some(batch);
+                    turn.pending.push_front((batch, None));
                     return;
                 }
                 Err(mpsc::error::TrySendError::Closed(_)) => {
@@ -262,13 +281,24 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
 
     fn is_blocked(&self, turn: &Turn) -> bool {
         let in_flight = self.stats.in_flight.load(Ordering::Relaxed) > 0;
-        turn.pending.is_some()
+        let full = turn.pending.front().is_some_and(|(_, mark)| mark.is_none());
+        full || turn.pending.len() >= UNWRITTEN
             || self.pipeline.ledger.entries() > LEDGER_ENTRIES
-            || (in_flight && self.budget.is_spent())
+            || ((in_flight || !turn.pending.is_empty()) && self.budget.is_spent())
+    }
+
+    /// Nothing is under way whose acknowledgement would make room: then what waits for lines waits for ever.
+    fn unblock(&mut self, turn: &Turn) {
+        let channel = self.batches.as_ref();
+        let handed_over = channel.is_some_and(|batches| batches.capacity() < batches.max_capacity());
+        let in_flight = self.stats.in_flight.load(Ordering::Relaxed) > 0;
+        if turn.pending.is_empty() && !handed_over && !in_flight {
+            self.pipeline.batcher.flush_thawing();
+        }
     }
 
     fn account_bytes(&self, turn: &mut Turn) {
-        let pending = turn.pending.as_ref().map_or(0, Batch::held_bytes);
+        let pending: usize = turn.pending.iter().map(|(batch, _)| batch.held_bytes()).sum();
         let flying = self.stats.in_flight_bytes.load(Ordering::Relaxed) as usize;
         let held = self.pipeline.batcher.open_bytes() + pending + flying;
         self.budget.replace(turn.accounted, held);

@@ -55,8 +55,6 @@ pub struct Pipeline {
     drop_classes: Vec<Class>,
     thin_classes: Vec<Class>,
     failed_closed: BTreeMap<&'static str, u64>,
-    /// Spans that an object stored before the last stop holds already, sorted.
-    stored: Vec<Span>,
     /// Lines that were under way when the process died, again and again: they are not looked into any more.
     pub poison: Vec<Span>,
     /// The time of the newest event that was looked at, microseconds since 1970.
@@ -90,19 +88,12 @@ impl Pipeline {
             drop_classes,
             thin_classes,
             failed_closed: BTreeMap::new(),
-            stored: Vec::new(),
             poison: Vec::new(),
             newest: None,
             firsts: BTreeMap::new(),
             current: None,
             kept: None,
         }
-    }
-
-    /// Says which spans were stored before the last stop and are not to be sent again.
-    pub fn skip_stored(&mut self, mut spans: Vec<Span>) {
-        spans.sort_unstable();
-        self.stored = spans;
     }
 
     /// The output it serves.
@@ -112,13 +103,16 @@ impl Pipeline {
 
     /// Takes one line all the way to the ledger and, where something of it leaves, to a batch.
     pub fn line(&mut self, line: &Line<'_>, now: Now) {
-        if self.is_stored(line.span) {
-            self.ledger.settle(line.span, line.carried, Class::Delivered);
-            return;
+        if !self.usual(line, now) {
+            self.unusual(line, now);
         }
-        if self.usual(line, now) {
-            return;
+        if self.batcher.is_thawing() {
+            self.batcher.pass(line.span);
         }
+    }
+
+    /// A line that may hold anything.
+    fn unusual(&mut self, line: &Line<'_>, now: Now) {
         let mut found = Vec::new();
         let decided = catch_unwind(AssertUnwindSafe(|| {
             if self.poison.contains(&line.span) {
@@ -287,15 +281,6 @@ impl Pipeline {
                 let bytes = [broken.head, broken.tail].concat();
                 kept.push(Kept { span: line.span, reason: broken.reason, bytes });
             }
-        }
-    }
-
-    fn is_stored(&self, span: Span) -> bool {
-        let after =
-            self.stored.partition_point(|stored| (stored.stream, stored.start) <= (span.stream, span.start));
-        after > 0 && {
-            let stored = self.stored[after - 1];
-            stored.stream == span.stream && span.end <= stored.end
         }
     }
 

@@ -12,6 +12,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
 
 /// Names a batch by what it holds: BLAKE3 over the uids, indexes and forms of its records, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,6 +30,22 @@ impl BatchId {
         let mut id = [0; 16];
         id.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         BatchId(id)
+    }
+}
+
+impl FromStr for BatchId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<BatchId, ()> {
+        let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|digit| digit as u8).collect();
+        let mut id = [0; 16];
+        if digits.len() != 2 * id.len() || digits.len() != text.len() {
+            return Err(());
+        }
+        for (byte, pair) in id.iter_mut().zip(digits.chunks(2)) {
+            *byte = pair[0] << 4 | pair[1];
+        }
+        Ok(BatchId(id))
     }
 }
 
@@ -87,8 +105,10 @@ impl Entry {
 /// Records for one output, frozen.
 #[derive(Clone)]
 pub struct Batch {
-    /// Names it by what it holds.
+    /// Names it by what it holds; a thawed one keeps the name that it had (see [`crate::thaw`]).
     pub id: BatchId,
+    /// The name of its object, if that was written down before the last stop: it may exist already.
+    pub object: Option<Arc<str>>,
     /// What its records have in common.
     pub group: GroupKey,
     /// The event time of the first record pushed, microseconds since 1970.
@@ -209,6 +229,7 @@ impl Batch {
         }
         Batch {
             id: BatchId::of(&records),
+            object: None,
             group: self.group.clone(),
             time: self.time,
             records,

@@ -1,13 +1,15 @@
 //! Records become batches: framed by the sink, sized exactly, compressed, frozen.
 //!
 //! Invariants: a batch never exceeds a limit, except that one record larger than the byte limit travels alone;
-//! every record pushed is in exactly one batch. Used on a consumer's own thread: nothing here waits.
+//! every record pushed is in exactly one batch. Where a batch becomes an object, it is cut between lines only, which
+//! may make it larger by one line. Used on a consumer's own thread: nothing here waits.
 
 use crate::batch::{Batch, BatchId, Entry, Form};
 use crate::compress::{Compressor, Encoding, bound};
 use crate::sink::{Context, Envelope, GroupKey, Limits, Sink};
+use crate::thaw::{self, Thawed, Thawing};
 use crate::trim::Trimmer;
-use auditship_event::Record;
+use auditship_event::{Record, Span};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -23,7 +25,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 const FRAME_BYTES: usize = 16 << 10;
 
 /// A batch in the making.
-struct Open {
+pub(crate) struct Open {
     key: GroupKey,
     envelope: Envelope,
     time: i64,
@@ -34,6 +36,8 @@ struct Open {
     /// Raw bytes that are.
     packed_raw: usize,
     packed: Vec<u8>,
+    /// It gets no other line.
+    full: bool,
 }
 
 impl Open {
@@ -70,6 +74,8 @@ pub struct Batcher {
     trimmer: Trimmer,
     /// Least recently used first.
     open: Vec<Open>,
+    /// Batches that were written down before the last stop and are cut again.
+    thawing: Vec<Thawing>,
     ready: VecDeque<Batch>,
     /// A buffer to use again.
     spare: Vec<u8>,
@@ -86,35 +92,102 @@ impl Batcher {
             context,
             limits,
             open: Vec::new(),
+            thawing: Vec::new(),
             ready: VecDeque::new(),
             spare: Vec::new(),
         }
     }
 
+    /// Cuts these batches again as they were: see [`crate::thaw`].
+    pub fn thaw(&mut self, thawed: Vec<Thawed>) {
+        self.thawing.extend(thawed.into_iter().map(Thawing::new));
+    }
+
+    /// Whether it still waits for lines of batches that are cut again.
+    pub fn is_thawing(&self) -> bool {
+        !self.thawing.is_empty()
+    }
+
+    /// A line has been read (all of its records are pushed), or will never be.
+    pub fn pass(&mut self, span: Span) {
+        self.thawing.iter_mut().for_each(|thawing| thawing.pass(span));
+        self.freeze_thawing(Thawing::is_whole);
+    }
+
+    /// Gives up waiting: hands out the batches that are cut again as far as they have come.
+    pub fn flush_thawing(&mut self) {
+        self.freeze_thawing(|_| true);
+    }
+
+    fn freeze_thawing(&mut self, done: impl Fn(&Thawing) -> bool) {
+        while let Some(at) = self.thawing.iter().position(&done) {
+            let thawing = self.thawing.remove(at);
+            let encoding = thawing.encoding();
+            // Where every line of it is dropped now, there is nothing to send.
+            if let Some(open) = thawing.open {
+                self.freeze_as(open, encoding, Some(&thawing.thawed));
+            }
+        }
+    }
+
     /// Adds a record, and freezes what it makes full. `ticket` comes back in its acknowledgement.
     pub fn push(&mut self, record: &Record<'_>, ticket: u64, now: Instant) {
-        let sink = self.sink.clone();
-        let mut open = self.take_open(sink.group(record), record.time, now);
-        self.make_room(&mut open.pending, record.body.len());
-        let mut before = open.pending.len();
-        if !open.records.is_empty() {
-            open.pending.extend_from_slice(open.envelope.separator);
+        let key = self.sink.group(record);
+        if let Some(at) = thaw::home(&self.thawing, record.span, &key) {
+            let open = self.thawing[at].open.take();
+            let mut open = open.unwrap_or_else(|| self.begin(key, record.time, now));
+            self.add(&mut open, record, ticket);
+            let encoding = self.thawing[at].encoding();
+            self.pack_full(&mut open, encoding);
+            self.thawing[at].open = Some(open);
+            return;
         }
-        let mut start = open.pending.len();
-        let mut document = sink.frame(record, &self.context, &mut open.pending);
-        let too_long = self.limits.event_bytes.filter(|limit| open.pending.len() - start > *limit);
-        if let Some(limit) = too_long {
-            document = self.trimmer.frame(record, &*sink, &self.context, limit, start, &mut open.pending);
-        }
-        if !open.records.is_empty() && self.overfull(&open) {
-            // It does not fit: it becomes the first of the next batch.
-            let framed = open.pending.split_off(start);
-            open.pending.truncate(before);
+        let mut open = self.take_open(key, record.time, now);
+        let whole_lines = self.limits.packed_bytes.is_some();
+        let may_cut = !whole_lines || open.records.last().is_none_or(|last| last.ticket != ticket);
+        if open.full && may_cut {
             let key = open.key.clone();
             self.freeze(open);
             open = self.begin(key, record.time, now);
-            (before, start) = (open.pending.len(), open.pending.len());
+        }
+        let before = open.pending.len();
+        let start = self.add(&mut open, record, ticket);
+        if open.records.len() > 1 && may_cut && self.overfull(&open) {
+            // It does not fit: it becomes the first of the next batch.
+            let framed = open.pending.split_off(start);
+            open.pending.truncate(before);
+            let entry = open.records.pop();
+            let key = open.key.clone();
+            self.freeze(open);
+            open = self.begin(key, record.time, now);
+            let offset = open.pending.len();
             open.pending.extend_from_slice(&framed);
+            open.records.extend(entry.map(|entry| Entry { offset, ..entry }));
+        }
+        if whole_lines {
+            self.pack_full(&mut open, self.encoding);
+        }
+        open.full = open.records.len() >= self.limits.events || self.overfull(&open);
+        // The next record may be of the same line.
+        if open.full && !whole_lines {
+            self.freeze(open);
+        } else {
+            self.open.push(open);
+        }
+    }
+
+    /// Appends a framed record; gives its place in what is pending.
+    fn add(&mut self, open: &mut Open, record: &Record<'_>, ticket: u64) -> usize {
+        self.make_room(&mut open.pending, record.body.len());
+        if !open.records.is_empty() {
+            open.pending.extend_from_slice(open.envelope.separator);
+        }
+        let start = open.pending.len();
+        let mut document = self.sink.frame(record, &self.context, &mut open.pending);
+        let too_long = self.limits.event_bytes.filter(|limit| open.pending.len() - start > *limit);
+        if let Some(limit) = too_long {
+            document =
+                self.trimmer.frame(record, &*self.sink, &self.context, limit, start, &mut open.pending);
         }
         open.records.push(Entry {
             ticket,
@@ -128,22 +201,38 @@ impl Batcher {
             form: Form::Whole,
             trimmed: too_long.is_some(),
         });
-        if self.limits.packed_bytes.is_some() && open.pending.len() > BLOCK_BYTES {
-            open.pack(before, &mut self.compressor);
-            if open.pending.len() > BLOCK_BYTES {
-                open.pack(open.pending.len(), &mut self.compressor);
-            }
+        start
+    }
+
+    /// Compresses what is pending if it is much: all before the last record, and that too if it is much by itself.
+    fn pack_full(&mut self, open: &mut Open, encoding: Encoding) {
+        if open.pending.len() <= BLOCK_BYTES {
+            return;
         }
-        if open.records.len() >= self.limits.events || self.overfull(&open) {
-            self.freeze(open);
+        let last = open.records.last().map_or(0, |entry| entry.offset - open.packed_raw);
+        let before = last.saturating_sub(open.envelope.separator.len());
+        self.with_compressor(encoding, |compressor| {
+            open.pack(before, compressor);
+            if open.pending.len() > BLOCK_BYTES {
+                open.pack(open.pending.len(), compressor);
+            }
+        });
+    }
+
+    /// Its own compressor, or one made for an object whose name asks for another encoding.
+    fn with_compressor(&mut self, encoding: Encoding, work: impl FnOnce(&mut Compressor)) {
+        if encoding == self.encoding {
+            work(&mut self.compressor);
         } else {
-            self.open.push(open);
+            work(&mut Compressor::new(encoding));
         }
     }
 
-    /// Freezes the batches that have reached their age.
+    /// Freezes the batches that are full or have reached their age.
     pub fn flush_due(&mut self, now: Instant) {
-        while let Some(at) = self.open.iter().position(|open| now >= open.since + self.limits.age) {
+        while let Some(at) =
+            self.open.iter().position(|open| open.full || now >= open.since + self.limits.age)
+        {
             let open = self.open.remove(at);
             self.freeze(open);
         }
@@ -164,7 +253,7 @@ impl Batcher {
         true
     }
 
-    /// Freezes everything.
+    /// Freezes everything, except what is cut again and not whole: that would be lines without a home.
     pub fn flush_all(&mut self) {
         while self.flush_oldest() {}
     }
@@ -176,12 +265,13 @@ impl Batcher {
 
     /// Bytes of memory held: open batches, frozen ones not taken yet, buffers.
     pub fn open_bytes(&self) -> usize {
-        let open: usize = self.open.iter().map(Open::held_bytes).sum();
+        let thawing = self.thawing.iter().filter_map(|thawing| thawing.open.as_ref());
+        let open: usize = self.open.iter().chain(thawing).map(Open::held_bytes).sum();
         let ready: usize = self.ready.iter().map(Batch::held_bytes).sum();
         open + ready + self.spare.capacity() + self.compressor.held_bytes()
     }
 
-    /// Records pushed that are not in a batch taken yet.
+    /// Records pushed that are not in a batch taken yet, and will be after [`Batcher::flush_all`].
     pub fn open_records(&self) -> usize {
         let open: usize = self.open.iter().map(|open| open.records.len()).sum();
         open + self.ready.iter().map(|batch| batch.records.len()).sum::<usize>()
@@ -229,31 +319,37 @@ impl Batcher {
         let envelope = self.sink.envelope(&key);
         pending.extend_from_slice(&envelope.prefix);
         let (records, packed) = (Vec::new(), Vec::new());
-        Open { key, envelope, time, since: now, records, pending, packed_raw: 0, packed }
+        Open { key, envelope, time, since: now, records, pending, packed_raw: 0, packed, full: false }
     }
 
-    fn freeze(&mut self, mut open: Open) {
+    fn freeze(&mut self, open: Open) {
+        self.freeze_as(open, self.encoding, None);
+    }
+
+    fn freeze_as(&mut self, mut open: Open, encoding: Encoding, thawed: Option<&Thawed>) {
         open.pending.extend_from_slice(open.envelope.suffix);
         if let Some(seal) = open.envelope.seal {
             seal(&mut open.pending);
         }
         let raw_len = open.raw_len();
-        let body = if open.packed.is_empty() {
-            Bytes::copy_from_slice(self.compressor.frame(&open.pending))
-        } else {
-            open.pack(open.pending.len(), &mut self.compressor);
-            open.packed.shrink_to_fit();
-            Bytes::from(open.packed)
-        };
+        self.with_compressor(encoding, |compressor| {
+            if open.packed.is_empty() {
+                open.packed = compressor.frame(&open.pending).to_vec();
+            } else {
+                open.pack(open.pending.len(), compressor);
+                open.packed.shrink_to_fit();
+            }
+        });
         open.records.shrink_to_fit();
         self.ready.push_back(Batch {
-            id: BatchId::of(&open.records),
+            id: thawed.map_or_else(|| BatchId::of(&open.records), |thawed| thawed.id),
+            object: thawed.map(|thawed| thawed.object.clone()),
             group: open.key,
             time: open.time,
             records: open.records,
-            body,
+            body: Bytes::from(open.packed),
             raw_len,
-            encoding: self.encoding,
+            encoding,
             envelope: open.envelope,
             embedding: self.sink.embedding(),
         });
@@ -495,6 +591,49 @@ mod tests {
         assert_eq!((make().id, make().body), (make().id, make().body));
         assert_eq!(make().id.to_string().len(), 32);
         assert!(!format!("{:?}", make()).contains("0."), "no content in Debug");
+    }
+
+    #[test]
+    fn a_thawed_batch_keeps_its_name_and_gets_its_own_lines() {
+        let limits = Limits { packed_bytes: Some(1 << 20), events: 2, ..HTTP_LIMITS };
+        let id = "00112233445566778899aabbccddeeff";
+        let object = "cluster=c/date=1970-01-01/hour=07/x.ndjson.gz";
+        let span = |start, end| Span { stream: StreamId(1), start, end };
+        let mut batcher = batcher(limits, Encoding::Zstd);
+        batcher.thaw(vec![crate::thaw::Thawed::new(id, object, vec![span(1, 4), span(6, 7)]).unwrap()]);
+        for (ticket, hour) in [(0, 7), (1, 7), (2, 7), (3, 8), (4, 7), (5, 7)] {
+            push(&mut batcher, ticket, 10, hour, now());
+            batcher.pass(span(ticket, ticket + 1));
+        }
+        batcher.flush_all();
+        let others: Vec<Vec<u64>> = drain(&mut batcher)
+            .iter()
+            .map(|b| b.records.iter().map(|entry| entry.ticket).collect())
+            .collect();
+        assert_eq!(others, [vec![0, 4], vec![3], vec![5]], "what is not whole is kept back");
+        assert!(batcher.is_thawing() && batcher.open_records() == 0);
+        // The line of the last span does not lead here any more.
+        batcher.pass(span(6, 7));
+        let thawed = batcher.take_ready().unwrap();
+        check(&thawed);
+        assert!(!batcher.is_thawing());
+        assert_eq!((thawed.id.to_string().as_str(), thawed.object.as_deref()), (id, Some(object)));
+        assert_eq!(thawed.records.iter().map(|entry| entry.ticket).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(thawed.encoding, Encoding::Gzip, "as the name says");
+        assert!(thawed.split().unwrap().unwrap().0.object.is_none(), "a piece is another object");
+    }
+
+    #[test]
+    fn an_object_is_cut_between_lines() {
+        let limits = Limits { packed_bytes: Some(1 << 20), events: 2, ..HTTP_LIMITS };
+        let mut batcher = batcher(limits, Encoding::Zstd);
+        for ticket in [0, 1, 1, 1, 2] {
+            push(&mut batcher, ticket, 10, 0, now());
+        }
+        batcher.flush_due(now());
+        batcher.flush_all();
+        let counts: Vec<usize> = drain(&mut batcher).iter().map(|batch| batch.records.len()).collect();
+        assert_eq!(counts, [4, 1]);
     }
 
     #[test]

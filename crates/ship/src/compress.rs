@@ -30,6 +30,15 @@ impl Encoding {
         }
     }
 
+    /// How the file of this name is compressed.
+    pub fn of_name(name: &str) -> Encoding {
+        match name.rsplit_once('.') {
+            Some((_, "gz")) => Encoding::Gzip,
+            Some((_, "zst")) => Encoding::Zstd,
+            _ => Encoding::None,
+        }
+    }
+
     /// What a file's name ends with.
     pub fn extension(self) -> &'static str {
         match self {

@@ -42,6 +42,7 @@ pub mod sink;
 pub mod sinks;
 pub mod stats;
 pub mod store;
+pub mod thaw;
 mod throttle;
 pub mod trim;
 pub mod units;
@@ -55,4 +56,5 @@ pub use sink::{
     Context, Door, Embedding, Envelope, Failure, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink,
 };
 pub use stats::{Phase, Stats};
+pub use thaw::Thawed;
 pub use units::{ByteRate, ByteSize, Duration, Endpoint, RequestRate, Secret};

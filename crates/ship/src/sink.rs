@@ -334,6 +334,12 @@ pub trait Sink: Send + Sync {
         Embedding::Inline
     }
 
+    /// The name of the object that the batch becomes, where the batch is the unit of idempotency: it is then written
+    /// down before the object can exist (see [`crate::thaw`]).
+    fn object(&self, _batch: &Batch) -> Option<String> {
+        None
+    }
+
     /// What to do with the batch: the same for every attempt.
     fn request(&self, batch: &Batch) -> Op;
 

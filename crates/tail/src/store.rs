@@ -2,7 +2,7 @@
 //!
 //! A door. It owns `state.log` (append-only, records of [`crate::checkpoint`]), `lock` and `key`, all 0600 in a
 //! directory of 0700. What is appended counts at once in memory and reaches the disk with the next
-//! [`Store::sync`]: at the caller's pace, since the disk is etcd's too.
+//! [`Store::sync`], or [`Store::sync_paced`], since the disk is etcd's too.
 //!
 //! Invariant: a failed write never loses state. After one, the log on disk is suspect (a failed `fdatasync` may have
 //! dropped pages: Linux `Documentation/filesystems/vfs.rst`, "Handling errors during writeback"), so the whole state
@@ -13,6 +13,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -20,6 +21,9 @@ use crate::checkpoint::{self, End, Entry, State};
 
 /// The log is rewritten when it is longer than this and than four times the state.
 const COMPACT_ABOVE: u64 = 1 << 20;
+
+/// The log is synced at most so often, whoever asks for it.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 
 /// The state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +174,10 @@ pub struct Store {
     unsynced: bool,
     /// Set when the log on disk cannot be trusted: the next sync writes all of it.
     suspect: bool,
+    /// How many records were appended, and how many of them are on the disk.
+    appended: u64,
+    synced: u64,
+    synced_at: Option<Instant>,
     _lock: Option<File>,
 }
 
@@ -213,8 +221,19 @@ impl Store {
         }
         let dir = dir.to_owned();
         let state = State { damaged: suspect, ..replay.state };
-        let store =
-            Store { dir, disk, length, state, queue: Vec::new(), unsynced: false, suspect, _lock: None };
+        let store = Store {
+            dir,
+            disk,
+            length,
+            state,
+            queue: Vec::new(),
+            unsynced: false,
+            suspect,
+            appended: 0,
+            synced: 0,
+            synced_at: None,
+            _lock: None,
+        };
         Ok((store, opened))
     }
 
@@ -229,11 +248,30 @@ impl Store {
             checkpoint::encode(&entry, &mut self.queue);
         }
         self.state.apply(entry);
+        self.appended += 1;
+    }
+
+    /// How many records were appended: what [`Store::is_safe`] is asked with.
+    pub fn appended(&self) -> u64 {
+        self.appended
+    }
+
+    /// Whether the first `count` records that were appended are on the disk, or the disk refuses to be written to,
+    /// which the next sync tells of.
+    pub fn is_safe(&self, count: u64) -> bool {
+        self.synced >= count || self.suspect
     }
 
     /// Whether everything appended is on disk.
     pub fn is_synced(&self) -> bool {
         self.queue.is_empty() && !self.suspect && !self.unsynced
+    }
+
+    /// As [`Store::sync`], unless that was done within the last second: then it does nothing. However many ask, the
+    /// disk is asked once a second.
+    pub fn sync_paced(&mut self) -> Result<(), Error> {
+        let recent = self.synced_at.is_some_and(|at| at.elapsed() < SYNC_EVERY);
+        if recent && !self.suspect { Ok(()) } else { self.sync() }
     }
 
     /// Brings what was appended to the disk. On an error nothing is lost: the state stays in memory (degraded) and
@@ -243,12 +281,13 @@ impl Store {
             return self.rewrite();
         }
         self.write()?;
-        if !self.unsynced {
-            return Ok(());
+        if self.unsynced {
+            self.synced_at = Some(Instant::now());
+            let synced = self.disk.sync(LOG);
+            self.written(synced)?;
+            self.unsynced = false;
         }
-        let synced = self.disk.sync(LOG);
-        self.written(synced)?;
-        self.unsynced = false;
+        self.synced = self.appended;
         if self.length > COMPACT_ABOVE && self.length / 4 > self.state.encode().len() as u64 {
             self.rewrite()?;
         }
@@ -281,6 +320,7 @@ impl Store {
     /// Writes the state beside the log and renames it over the log.
     fn rewrite(&mut self) -> Result<(), Error> {
         self.suspect = true;
+        self.synced_at = Some(Instant::now());
         self.queue.clear();
         let bytes = self.state.encode();
         let disk = &mut self.disk;
@@ -295,7 +335,7 @@ impl Store {
         }
         self.length = bytes.len() as u64;
         self.disk.sync_names().map_err(io_error("sync", &self.dir))?;
-        (self.suspect, self.unsynced) = (false, false);
+        (self.suspect, self.unsynced, self.synced) = (false, false, self.appended);
         Ok(())
     }
 }
@@ -415,6 +455,25 @@ mod tests {
         assert_eq!((opened, offset(&store)), (Opened::Clean, Some(7)));
         assert_eq!(mode(&dir), 0o700);
         assert_eq!((mode(&dir.join("state.log")), mode(&dir.join("lock"))), (0o600, 0o600));
+    }
+
+    #[test]
+    fn the_disk_is_asked_once_a_second() {
+        let temp = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(temp.path()).unwrap();
+        store.append(at(1));
+        let first = store.appended();
+        assert!(!store.is_safe(first));
+        store.sync_paced().unwrap();
+        assert!(store.is_safe(first));
+        store.append(at(2));
+        // As if it had just been synced, however slow the machine is.
+        store.synced_at = Some(Instant::now() + Duration::from_secs(60));
+        store.sync_paced().unwrap();
+        assert!(store.is_safe(first) && !store.is_safe(store.appended()) && !store.is_synced());
+        store.synced_at = Instant::now().checked_sub(SYNC_EVERY);
+        store.sync_paced().unwrap();
+        assert!(store.is_safe(store.appended()) && store.is_synced());
     }
 
     #[test]

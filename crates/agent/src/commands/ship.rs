@@ -228,7 +228,13 @@ impl World<Once> for Given {
         self.progress.total.store(source.bytes_total().unwrap_or(0), Ordering::Relaxed);
     }
 
-    fn freeze(&mut self, _: &Pipeline, _: &Batch) {}
+    fn freeze(&mut self, _: &Batch) -> Option<u64> {
+        None
+    }
+
+    fn is_frozen(&mut self, _: u64) -> bool {
+        true
+    }
 
     fn amend(&mut self, _: &Once, _: &Pipeline, _: &mut Account) {}
 

@@ -1,8 +1,8 @@
 //! An archive in a local directory: one compressed NDJSON file a batch, by hour of event time.
 //!
 //! The path is a function of the batch alone, so a repeated batch meets its own file and counts as delivered.
-//! The layout is Hive's (`key=value` directories), which DuckDB, Trino, Athena and Spark read as columns.
 
+use super::layout::Layout;
 use super::{BatchOptions, Built, Invalid, RateLimit, Transport, frame_line, shipping};
 use crate::batch::Batch;
 use crate::compress::Encoding;
@@ -14,8 +14,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-const HOUR_MICROS: i64 = 3_600_000_000;
 
 /// A file is whole in memory until it is written, its records' places included.
 const LIMITS: Limits = Limits {
@@ -44,8 +42,7 @@ pub struct Dir {
 }
 
 struct Archive {
-    cluster: String,
-    node: String,
+    layout: Layout,
     limits: Limits,
     encoding: Encoding,
 }
@@ -56,25 +53,13 @@ impl Dir {
             return Err(Invalid::new("path", "must not be empty"));
         }
         let sink = Arc::new(Archive {
-            cluster: component(context.cluster()),
-            node: component(context.node()),
+            layout: Layout::new(context),
             limits: self.batch.limits(LIMITS)?,
             encoding: self.compression.unwrap_or(Encoding::Zstd),
         });
         // One at a time: a disk has one head to give, and it is etcd's too.
         let options = shipping(&self.rate_limit, Some(1))?;
         Ok(Built { sink, transport: Transport::Dir { path: self.path.clone() }, options })
-    }
-}
-
-/// `text` as one component of a path: only `A-Z a-z 0-9 . _ -`, never empty, never beginning with a dot.
-fn component(text: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
-    let name: String = text.chars().take(100).map(safe).collect();
-    match name.chars().next() {
-        None => "_".to_owned(),
-        Some('.') => format!("_{}", &name[1..]),
-        Some(_) => name,
     }
 }
 
@@ -92,25 +77,19 @@ impl Sink for Archive {
     }
 
     fn group(&self, record: &Record<'_>) -> GroupKey {
-        GroupKey::Hour(record.time.div_euclid(HOUR_MICROS))
+        Layout::group(record)
     }
 
     fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
         frame_line(record, context, out)
     }
 
+    fn object(&self, batch: &Batch) -> Option<String> {
+        Some(self.layout.name(batch))
+    }
+
     fn request(&self, batch: &Batch) -> Op {
-        let time = jiff::Timestamp::from_microsecond(batch.time).unwrap_or_default();
-        let file = format!(
-            "{}-{}-{}.ndjson{}",
-            time.strftime("%Y%m%dT%H%M%S.%6fZ"),
-            self.node,
-            batch.id,
-            self.encoding.extension()
-        );
-        let hour = time.strftime("date=%Y-%m-%d/hour=%H").to_string();
-        let path = PathBuf::from(format!("cluster={}", self.cluster)).join(hour).join(file);
-        Op::Put { path, bytes: batch.body.clone() }
+        Op::Put { path: PathBuf::from(self.layout.name(batch)), bytes: batch.body.clone() }
     }
 
     fn judge(&self, _: &Batch, _: &Op, reply: &Reply) -> Outcome {
@@ -140,16 +119,6 @@ mod tests {
         assert_eq!(path.to_str(), Some(&*want));
         assert_eq!(batch(&sink, &["{\"a\":1}", "{\"a\":2}"]).id, id);
         assert_ne!(batch(&sink, &["{\"a\":2}", "{\"a\":1}"]).id, id);
-    }
-
-    #[test]
-    fn names_cannot_leave_the_directory() {
-        for (name, want) in
-            [("", "_"), ("..", "_."), ("a/../b", "a_.._b"), ("é\0x", "__x"), ("prod-eu1", "prod-eu1")]
-        {
-            assert_eq!(component(name), want);
-        }
-        assert_eq!(component(&"x".repeat(1000)).len(), 100);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod dir;
 pub mod elasticsearch;
 pub mod http;
+mod layout;
 pub mod stdout;
 
 use crate::client::ClientOptions;
