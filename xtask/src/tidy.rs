@@ -38,6 +38,7 @@ const DOORS: &[&str] = &[
     "crates/ship/src/client.rs",
     "crates/ship/src/store.rs",
     "crates/ship/src/shipper.rs",
+    "crates/ship/src/tls.rs",
     "crates/agent/src/admin.rs",
     "crates/agent/src/agent.rs",
     "crates/agent/src/consumer.rs",

@@ -44,8 +44,10 @@ pub mod stats;
 pub mod store;
 pub mod thaw;
 mod throttle;
+pub mod tls;
 pub mod trim;
 pub mod units;
+mod x509;
 
 pub use batch::{Batch, BatchId, Entry, Form};
 pub use batcher::Batcher;

@@ -356,6 +356,11 @@ pub trait Sink: Send + Sync {
 pub trait Door: Send + Sync {
     /// Carries out one operation. Dropping the future abandons it; it may then have been carried out or not.
     fn perform(&self, op: Op) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>>;
+
+    /// What somebody should look at although operations go on: files that were changed and cannot be used.
+    fn warning(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Longest wait that a `Retry-After` can ask for.

@@ -204,8 +204,8 @@ impl Default for StdinInput {
 
 /// What the loader has to know about the paths of [`Config`].
 pub(crate) const SHAPE: Shape = Shape {
-    secret: |words| matches!(words, ["outputs", _, "auth" | "headers", ..]),
-    resolves: |words| matches!(words, ["cluster"] | ["node"] | ["outputs", _, "auth" | "headers", ..]),
+    secret: is_secret,
+    resolves: |words| is_secret(words) || matches!(words, ["cluster"] | ["node"]),
     open: &[
         "cluster",
         "node",
@@ -225,6 +225,11 @@ pub(crate) const SHAPE: Shape = Shape {
         _ => &[],
     },
 };
+
+/// Whether a value may be a secret.
+fn is_secret(words: &[&str]) -> bool {
+    matches!(words, ["outputs", _, "auth" | "headers", ..] | ["outputs", _, "connection", "proxy_auth", ..])
+}
 
 /// The JSON Schema of the configuration (draft 7: what editors understand best).
 pub fn schema() -> serde_json::Value {

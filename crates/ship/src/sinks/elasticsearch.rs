@@ -6,8 +6,8 @@
 //! streams take only `create`. The error's `reason` may quote the document, so only its `type` is kept.
 
 use super::{
-    Basic, BatchOptions, Built, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, basic, body_headers,
-    sensitive,
+    Basic, BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, basic,
+    body_headers, sensitive,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
@@ -46,9 +46,12 @@ pub struct Elasticsearch {
     pub timeout: Option<Duration>,
     /// Most requests at the same time (8); it adapts below that.
     pub concurrency: Option<u32>,
-    /// How the server's certificate is checked.
+    /// Whom to trust, and as whom to appear.
     #[serde(default)]
     pub tls: Tls,
+    /// How connections are made and kept.
+    #[serde(default)]
+    pub connection: Connection,
 }
 
 /// How to authenticate.
@@ -79,6 +82,7 @@ impl Elasticsearch {
             timeout: self.timeout,
             concurrency: self.concurrency,
             tls: &self.tls,
+            connection: &self.connection,
         };
         let (transport, options) = common.check()?;
         if self.endpoint.0.contains(['?', '#']) {

@@ -5,8 +5,8 @@
 //! its uid, so that a receiver can tell repetitions.
 
 use super::{
-    Basic, BatchOptions, Built, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, basic, body_headers,
-    frame_line, frame_object, sensitive,
+    Basic, BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, basic,
+    body_headers, frame_line, frame_object, sensitive,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
@@ -58,9 +58,12 @@ pub struct Http {
     pub timeout: Option<Duration>,
     /// Most requests at the same time (8); it adapts below that.
     pub concurrency: Option<u32>,
-    /// How the server's certificate is checked.
+    /// Whom to trust, and as whom to appear.
     #[serde(default)]
     pub tls: Tls,
+    /// How connections are made and kept.
+    #[serde(default)]
+    pub connection: Connection,
 }
 
 /// Method of the request.
@@ -113,6 +116,7 @@ impl Http {
             timeout: self.timeout,
             concurrency: self.concurrency,
             tls: &self.tls,
+            connection: &self.connection,
         };
         let (transport, options) = common.check()?;
         let encoding = self.compression.unwrap_or_default();

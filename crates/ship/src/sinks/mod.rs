@@ -11,7 +11,7 @@ mod options;
 pub mod stdout;
 
 pub(crate) use options::HTTP_LIMITS;
-pub use options::{Basic, BatchOptions, Invalid, RateLimit, Tls};
+pub use options::{Basic, BatchOptions, Connection, Invalid, RateLimit, Tls};
 use options::{HttpCommon, basic, body_headers, sensitive, shipping};
 
 use crate::client::ClientOptions;

@@ -1,13 +1,15 @@
 //! The options that outputs have in common, as written in the configuration, and how they are checked.
 
 use super::Transport;
-use crate::client::ClientOptions;
+use crate::client::{ClientOptions, ConnectionOptions, ProxyOptions};
 use crate::shipper::Options;
 use crate::sink::{Limits, without_query};
-use crate::units::{ByteRate, ByteSize, Duration, RequestRate, Secret};
+use crate::tls::TlsOptions;
+use crate::units::{ByteRate, ByteSize, Duration, Endpoint, RequestRate, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderValue, Uri};
+use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::path::PathBuf;
@@ -87,15 +89,107 @@ pub struct RateLimit {
     pub requests: Option<RequestRate>,
 }
 
-/// How the server's certificate is checked.
+/// Whom to trust, and as whom to appear. Files are read again when their content changes.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
     /// PEM file of certificate authorities to trust besides the system's.
     pub ca_file: Option<PathBuf>,
+    /// PEM file of the certificate to appear with, where the server asks for one (mTLS); its chain may follow.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the private key of `cert_file`, not encrypted; may be the same file.
+    pub key_file: Option<PathBuf>,
+    /// The name that the server's certificate must be for, where it is not the endpoint's host. The endpoint's
+    /// host is still the one that the server is told (SNI).
+    pub server_name: Option<String>,
     /// Accept any certificate: whoever is on the path can read and alter everything.
     #[serde(default)]
     pub dangerously_accept_invalid_certs: bool,
+}
+
+impl Tls {
+    fn check(&self) -> Result<TlsOptions, Invalid> {
+        let identity = match (&self.cert_file, &self.key_file) {
+            (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+            (Some(_), None) => return Err(Invalid::new("tls.cert_file", "needs `tls.key_file`")),
+            (None, Some(_)) => return Err(Invalid::new("tls.key_file", "needs `tls.cert_file`")),
+            (None, None) => None,
+        };
+        let server_name = match &self.server_name {
+            Some(name) => Some(
+                ServerName::try_from(name.clone())
+                    .map_err(|_| Invalid::new("tls.server_name", "is neither a host name nor an address"))?,
+            ),
+            None => None,
+        };
+        Ok(TlsOptions {
+            ca_file: self.ca_file.clone(),
+            identity,
+            server_name,
+            dangerously_accept_invalid_certs: self.dangerously_accept_invalid_certs,
+        })
+    }
+}
+
+/// How connections are made and kept.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// Longest time to connect, TLS included (5s).
+    pub connect_timeout: Option<Duration>,
+    /// Longest time from the beginning of a request to that of its answer, and longest silence within the answer
+    /// (as `timeout`). Sending the request must fit into it.
+    pub read_timeout: Option<Duration>,
+    /// Age at which connections are made anew, give or take a fifth (5m), so that the members which a load balancer
+    /// has got meanwhile get their share.
+    pub max_age: Option<Duration>,
+    /// URL of an HTTP proxy, such as `http://proxy.example:3128`; no credentials. Without it HTTPS_PROXY, HTTP_PROXY,
+    /// ALL_PROXY and NO_PROXY of the environment hold. Loopback addresses are never reached through a proxy.
+    pub proxy: Option<Endpoint>,
+    /// User name and password for `proxy`.
+    pub proxy_auth: Option<Basic>,
+    /// What is reached without a proxy, as in NO_PROXY: host names with all below them, addresses, networks such as
+    /// `10.0.0.0/8`.
+    #[serde(default)]
+    pub no_proxy: Vec<String>,
+}
+
+impl Connection {
+    fn check(&self) -> Result<ConnectionOptions, Invalid> {
+        let default = ConnectionOptions::default();
+        let positive = |path, given: &Option<Duration>| match given {
+            Some(Duration(given)) if given.is_zero() => Err(Invalid::new(path, "must be more than zero")),
+            Some(Duration(given)) => Ok(Some(*given)),
+            None => Ok(None),
+        };
+        let proxy = match &self.proxy {
+            Some(url) => {
+                endpoint("connection.proxy", &url.0, "connection.proxy_auth")?;
+                let basic = match &self.proxy_auth {
+                    Some(pair) => {
+                        // Judged as the header that it becomes.
+                        basic("connection.proxy_auth", pair)?;
+                        Some((pair.user.clone(), pair.password.clone()))
+                    }
+                    None => None,
+                };
+                Some(ProxyOptions { url: url.0.clone(), basic })
+            }
+            None if self.proxy_auth.is_some() => {
+                return Err(Invalid::new("connection.proxy_auth", "needs `connection.proxy`"));
+            }
+            None => None,
+        };
+        let age = positive("connection.max_age", &self.max_age)?;
+        Ok(ConnectionOptions {
+            connect_timeout: positive("connection.connect_timeout", &self.connect_timeout)?
+                .unwrap_or(default.connect_timeout),
+            read_timeout: positive("connection.read_timeout", &self.read_timeout)?,
+            max_age: age.unwrap_or(default.max_age),
+            proxy,
+            no_proxy: self.no_proxy.join(","),
+        })
+    }
 }
 
 /// User name and password (RFC 7617).
@@ -132,18 +226,12 @@ pub(super) struct HttpCommon<'a> {
     pub(super) timeout: Option<Duration>,
     pub(super) concurrency: Option<u32>,
     pub(super) tls: &'a Tls,
+    pub(super) connection: &'a Connection,
 }
 
 impl HttpCommon<'_> {
     pub(super) fn check(&self) -> Result<(Transport, Options), Invalid> {
-        let uri: Uri = self.endpoint.parse().map_err(|_| Invalid::new(self.path, "is not a URL"))?;
-        if !matches!(uri.scheme_str(), Some("http" | "https")) {
-            return Err(Invalid::new(self.path, "must begin with http:// or https://"));
-        }
-        let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
-        if authority.contains('@') {
-            return Err(Invalid::new(self.path, "must not hold credentials: they belong in `auth`"));
-        }
+        endpoint(self.path, self.endpoint, "auth")?;
         let timeout = self.timeout.map_or(TIMEOUT, |timeout| timeout.0);
         if timeout.is_zero() {
             return Err(Invalid::new("timeout", "must be more than zero"));
@@ -151,11 +239,24 @@ impl HttpCommon<'_> {
         let transport = Transport::Http(ClientOptions {
             endpoint: without_query(self.endpoint).to_owned(),
             timeout,
-            ca_file: self.tls.ca_file.clone(),
-            dangerously_accept_invalid_certs: self.tls.dangerously_accept_invalid_certs,
+            connection: self.connection.check()?,
+            tls: self.tls.check()?,
         });
         Ok((transport, shipping(self.rate_limit, self.concurrency)?))
     }
+}
+
+/// Checks the URL in the option `path`, whose credentials belong into the option `auth`.
+fn endpoint(path: &'static str, url: &str, auth: &str) -> Result<(), Invalid> {
+    let uri: Uri = url.parse().map_err(|_| Invalid::new(path, "is not a URL"))?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(Invalid::new(path, "must begin with http:// or https://"));
+    }
+    let authority = uri.authority().map(|authority| authority.as_str()).unwrap_or_default();
+    if authority.contains('@') {
+        return Err(Invalid::new(path, format!("must not hold credentials: they belong in `{auth}`")));
+    }
+    Ok(())
 }
 
 pub(super) fn shipping(rate_limit: &RateLimit, concurrency: Option<u32>) -> Result<Options, Invalid> {

@@ -24,7 +24,7 @@ use tokio::runtime::Handle;
 const MS: Duration = Duration::from_millis(1);
 
 /// A kind of sink, with options that point it at `url` or `path`.
-fn options(kind: &str, url: &str, path: &Path) -> Value {
+pub(crate) fn options(kind: &str, url: &str, path: &Path) -> Value {
     match kind {
         "elasticsearch" => json!({"endpoint": url, "timeout": "300ms", "batch": {"events": 5}}),
         "http" => {
@@ -36,27 +36,27 @@ fn options(kind: &str, url: &str, path: &Path) -> Value {
     }
 }
 
-fn build(kind: &str, options: Value) -> auditship_ship::sinks::Built {
+pub(crate) fn build(kind: &str, options: Value) -> auditship_ship::sinks::Built {
     Config::deserialize(kind, options).unwrap().unwrap().build(&context()).unwrap()
 }
 
 /// Waits of no more than a few milliseconds.
-fn quick(options: Options) -> Options {
+pub(crate) fn quick(options: Options) -> Options {
     Options { backoff: Backoff { first: MS, cap: 4 * MS }, hold: 4 * MS, ..options }
 }
 
-struct Shipped {
+pub(crate) struct Shipped {
     acks: Vec<Ack>,
-    stats: Arc<Stats>,
+    pub(crate) stats: Arc<Stats>,
 }
 
 impl Shipped {
-    fn delivered(&self) -> BTreeSet<u64> {
+    pub(crate) fn delivered(&self) -> BTreeSet<u64> {
         self.acks.iter().filter(|ack| ack.result == Settled::Delivered).map(|ack| ack.ticket).collect()
     }
 
     /// One acknowledgement for each of `count` records.
-    fn check_acks(&self, count: usize, case: &str) {
+    pub(crate) fn check_acks(&self, count: usize, case: &str) {
         let mut tickets: Vec<u64> = self.acks.iter().map(|ack| ack.ticket).collect();
         tickets.sort_unstable();
         assert_eq!(tickets, (0..count as u64).collect::<Vec<_>>(), "{case}");
@@ -65,7 +65,7 @@ impl Shipped {
     }
 }
 
-async fn ship(sink: Arc<dyn Sink>, doors: Doors, options: Options, lines: &[String]) -> Shipped {
+pub(crate) async fn ship(sink: Arc<dyn Sink>, doors: Doors, options: Options, lines: &[String]) -> Shipped {
     let (tx, rx) = tokio::sync::mpsc::channel(2);
     let (acks, acked) = crossbeam_channel::unbounded();
     let stats = Arc::new(Stats::new());
@@ -78,7 +78,7 @@ async fn ship(sink: Arc<dyn Sink>, doors: Doors, options: Options, lines: &[Stri
     Shipped { acks: acked.try_iter().collect(), stats }
 }
 
-fn lines(count: usize) -> Vec<String> {
+pub(crate) fn lines(count: usize) -> Vec<String> {
     (0..count).map(|n| format!("{{\"kind\":\"Event\",\"n\":{n},\"requestObject\":{{\"a\":{n}}}}}")).collect()
 }
 

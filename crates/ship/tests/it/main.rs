@@ -4,7 +4,9 @@
 
 mod driver;
 mod laws;
+mod proxy;
 mod server;
+mod tls;
 
 use auditship_event::{Body, Edits, Index, Keys, Record, Span, StreamId};
 use auditship_ship::{Batch, Batcher, Context, Sink};

@@ -11,8 +11,10 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
 /// What the server does with one request instead of storing it.
@@ -34,6 +36,8 @@ pub(crate) struct Backend {
     pub(crate) stored: Mutex<BTreeMap<String, usize>>,
     /// The idempotency key and body of every request.
     pub(crate) requests: Mutex<Vec<(String, Bytes)>>,
+    /// How many connections were accepted.
+    pub(crate) connections: AtomicUsize,
 }
 
 /// A record with this inside an object is refused; inside a string it is not.
@@ -52,16 +56,18 @@ impl Backend {
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let backend = self.clone();
-                tokio::spawn(async move {
-                    let service = service_fn(move |request| backend.clone().answer(request));
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
+                self.connections.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(self.clone().answer_all(stream));
             }
         });
         url
+    }
+
+    /// Answers what comes over one connection.
+    pub(crate) async fn answer_all(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let service = service_fn(move |request| self.clone().answer(request));
+        let _ =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     }
 
     async fn answer(
