@@ -24,6 +24,8 @@ pub(crate) struct Corpus {
     lines: Vec<Line>,
     /// How far the times of one copy are from those of the next.
     period_micros: i64,
+    /// The latest time of the original.
+    last_micros: i64,
 }
 
 struct Line {
@@ -57,7 +59,8 @@ impl Corpus {
         }
         let times = || lines.iter().filter_map(|line| line.times[1]).map(|(_, micros)| micros);
         let span = times().max().unwrap_or(0) - times().min().unwrap_or(0);
-        Ok(Corpus { bytes, lines, period_micros: span + 1_000_000 })
+        let last_micros = times().max().unwrap_or(0);
+        Ok(Corpus { bytes, lines, period_micros: span + 1_000_000, last_micros })
     }
 
     /// How many lines a copy has.
@@ -86,6 +89,12 @@ impl Corpus {
                 }
             }
         }
+    }
+
+    /// Becomes the last copy that has no time after `now`.
+    pub(crate) fn become_recent(&mut self, now: Timestamp) {
+        let copies = (now.as_microsecond() - self.last_micros).max(0) / self.period_micros;
+        self.become_copy(u32::try_from(copies).unwrap_or(0));
     }
 
     /// One line of the present copy, with its newline.
@@ -180,6 +189,9 @@ mod tests {
         assert!(copy.contains(r#""stageTimestamp":"2026-11-24T00:34:05.274003Z","annotations""#), "{copy}");
         assert!(copy.contains("2026-11-24T00:34:06.911004Z"), "{copy}");
         assert_eq!(corpus.line(2), b"{\"auditID\":\"x\"}\n");
+        // Three periods of 2.637001 s after its last time, and not yet four.
+        corpus.become_recent("2026-11-24T00:34:09.5Z".parse().unwrap());
+        assert_eq!(corpus.bytes, copy.as_bytes());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::{self, Corpus};
 use crate::opensearch::{self, OpenSearch};
-use crate::{http, ledger, lumberjack, repo};
+use crate::{backends, http, ledger, lumberjack, repo};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
 use std::fs::File;
@@ -45,6 +45,8 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Test {
+    /// Against real servers, each fetched, started and asked by the command itself
+    Backends(backends::Args),
     /// Against OpenSearch 2.19; needs Java 17 and Maven
     Opensearch(OpensearchArgs),
     /// After the writer that kube-apiserver has, which rotates, compresses and deletes; needs Go
@@ -64,15 +66,16 @@ struct OpensearchArgs {
 }
 
 /// What both tests share.
-struct World {
-    agent: PathBuf,
+struct World<'a> {
+    agent: &'a Path,
     server: OpenSearch,
-    folder: tempfile::TempDir,
+    folder: &'a Path,
 }
 
 /// Runs the test that was asked for.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.test {
+        Test::Backends(args) => backends::run(args),
         Test::Opensearch(args) => opensearch(args),
         Test::Lumberjack(args) => lumberjack::run(args),
     }
@@ -88,12 +91,16 @@ fn opensearch(args: &OpensearchArgs) -> Result<()> {
     if args.server_only {
         return server_only(&OpenSearch::start(folder.path())?);
     }
-    let agent = repo::agent(args.binary.as_deref())?;
-    let server = OpenSearch::start(folder.path())?;
+    against_opensearch(&repo::agent(args.binary.as_deref())?, folder.path(), &args.logs)
+}
+
+/// Ships `logs` (those in testdata/ where none is named) to a new server, then follows them as a growing log.
+pub(crate) fn against_opensearch(agent: &Path, folder: &Path, logs: &[PathBuf]) -> Result<()> {
+    let server = OpenSearch::start(folder)?;
     println!("OpenSearch is ready at {}", server.addr);
     server.prepare(INDEX)?;
     let world = World { agent, server, folder };
-    let logs = if args.logs.is_empty() { corpus::default_paths() } else { args.logs.clone() };
+    let logs = if logs.is_empty() { corpus::default_paths() } else { logs.to_owned() };
     ship(&world, &logs).context("ship")?;
     follow(&world, &logs).context("run")?;
     Ok(())
@@ -115,14 +122,14 @@ fn server_only(server: &OpenSearch) -> Result<()> {
 }
 
 /// Every line of the files is in the server exactly once, and the ledger says so.
-fn ship(world: &World, logs: &[PathBuf]) -> Result<()> {
+fn ship(world: &World<'_>, logs: &[PathBuf]) -> Result<()> {
     let corpus = Corpus::read(logs)?;
     let mut distinct = HashSet::new();
     for number in 0..corpus.len() {
         distinct.insert(hash(corpus.line(number)));
     }
-    let config = world.configure(&world.folder.path().join("unused.log"), "ship")?;
-    let mut command = Command::new(&world.agent);
+    let config = world.configure(&world.folder.join("unused.log"), "ship")?;
+    let mut command = Command::new(world.agent);
     command.arg("ship").arg("--config").arg(&config).args(logs).arg("--json").stdin(Stdio::null());
     let printed = repo::output(&mut command)?;
     let ledger = ledger::read(printed.as_bytes(), OUTPUT)?;
@@ -142,12 +149,12 @@ fn ship(world: &World, logs: &[PathBuf]) -> Result<()> {
 }
 
 /// Every line of a log that grows and rotates is in the server exactly once, though the agent is killed.
-fn follow(world: &World, logs: &[PathBuf]) -> Result<()> {
-    let folder = world.folder.path().join("log");
+fn follow(world: &World<'_>, logs: &[PathBuf]) -> Result<()> {
+    let folder = world.folder.join("log");
     std::fs::create_dir_all(&folder).context("make the log's folder")?;
     let mut log = Log::create(&folder, Corpus::read(logs)?)?;
     let config = world.configure(&log.path, "run")?;
-    let mut agent = Some(Agent::start(&world.agent, &config, Stdio::inherit())?);
+    let mut agent = Some(Agent::start(world.agent, &config, Stdio::inherit())?);
     let mut kills = KILL_CHUNKS.into_iter().peekable();
     let mut dead_chunks = 0;
     for chunk in 0..GROWN_LINES / CHUNK_LINES {
@@ -166,7 +173,7 @@ fn follow(world: &World, logs: &[PathBuf]) -> Result<()> {
         if agent.is_none() {
             dead_chunks += 1;
             if dead_chunks == DEAD_CHUNKS {
-                agent = Some(Agent::start(&world.agent, &config, Stdio::inherit())?);
+                agent = Some(Agent::start(world.agent, &config, Stdio::inherit())?);
             }
         }
     }
@@ -186,7 +193,7 @@ fn follow(world: &World, logs: &[PathBuf]) -> Result<()> {
 }
 
 /// Waits until the server has as many documents as there should be, or no more come.
-fn drain(world: &World, agent: &mut Agent, wanted: u64) -> Result<u64> {
+fn drain(world: &World<'_>, agent: &mut Agent, wanted: u64) -> Result<u64> {
     let (mut stored, mut since) = (0, Instant::now());
     loop {
         let now = world.server.count(INDEX)?;
@@ -202,9 +209,9 @@ fn drain(world: &World, agent: &mut Agent, wanted: u64) -> Result<u64> {
     }
 }
 
-impl World {
+impl World<'_> {
     fn configure(&self, log: &Path, name: &str) -> Result<PathBuf> {
-        let state = self.folder.path().join(format!("{name}-state"));
+        let state = self.folder.join(format!("{name}-state"));
         std::fs::create_dir_all(&state).context("make the state directory")?;
         let setup = Setup {
             endpoint: self.server.addr,
@@ -213,7 +220,7 @@ impl World {
             compression: "gzip",
             admin: http::free_addr()?,
         };
-        let path = self.folder.path().join(format!("{name}.yaml"));
+        let path = self.folder.join(format!("{name}.yaml"));
         std::fs::write(&path, setup.yaml()).context("write the configuration")?;
         Ok(path)
     }

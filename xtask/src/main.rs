@@ -6,6 +6,7 @@
 
 mod agent;
 mod backend;
+mod backends;
 mod bench;
 mod config;
 mod corpus;

@@ -1,0 +1,65 @@
+//! A server of somebody else's as a process of ours: started, polled until it is ready, killed when dropped.
+
+use crate::{http, repo};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a server may take to be ready.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running server.
+pub(crate) struct Server {
+    child: Child,
+    /// Where it listens.
+    pub(crate) addr: SocketAddr,
+    log: PathBuf,
+}
+
+impl Server {
+    /// Starts `command`, which must make it listen at `addr`, with its output in `work/name.log`.
+    pub(crate) fn spawn(command: &mut Command, name: &str, addr: SocketAddr, work: &Path) -> Result<Server> {
+        let log = work.join(format!("{name}.log"));
+        // Appended: a server that is started again goes on in its log.
+        let out = File::options().create(true).append(true).open(&log).context("make the server's log")?;
+        let errors = out.try_clone().context("make the server's log")?;
+        command.stdin(Stdio::null()).stdout(out).stderr(errors);
+        let child = command.spawn().with_context(|| format!("start {}", repo::name(command)))?;
+        Ok(Server { child, addr, log })
+    }
+
+    /// Waits until `GET path` is answered with 200.
+    pub(crate) fn ready(mut self, path: &str) -> Result<Server> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().context("look after the server")? {
+                bail!("the server has ended by itself, {status}:\n{}", self.tail());
+            }
+            match http::request(self.addr, "GET", path, None) {
+                Ok((200, _)) => return Ok(self),
+                _ if start.elapsed() > START_LIMIT => {
+                    bail!("the server is not ready after {START_LIMIT:?}:\n{}", self.tail())
+                }
+                _ => std::thread::sleep(Duration::from_millis(50)),
+            }
+        }
+    }
+
+    /// The last lines that it wrote.
+    fn tail(&self) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(2_000)..]).into_owned();
+        text.trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
