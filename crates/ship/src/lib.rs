@@ -37,6 +37,7 @@ mod compress;
 pub mod deadletter;
 pub mod fallback;
 mod pace;
+mod proto;
 pub mod shipper;
 pub mod sink;
 pub mod sinks;

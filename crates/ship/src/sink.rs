@@ -20,6 +20,7 @@ use std::time::Duration;
 pub struct Context {
     cluster: Arc<str>,
     node: Arc<str>,
+    key_id: KeyId,
     /// `"cluster":…,"node":…,"key":…`, escaped once.
     members: Arc<[u8]>,
 }
@@ -32,7 +33,7 @@ impl Context {
         members.extend_from_slice(b"\",\"node\":\"");
         text::escape_into(node, &mut members);
         members.extend_from_slice(format!("\",\"key\":\"{key_id}\"").as_bytes());
-        Context { cluster: cluster.into(), node: node.into(), members: members.into() }
+        Context { cluster: cluster.into(), node: node.into(), key_id, members: members.into() }
     }
 
     /// The cluster's name.
@@ -43,6 +44,11 @@ impl Context {
     /// The node's name.
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// The id of the key that made the uids.
+    pub fn key_id(&self) -> KeyId {
+        self.key_id
     }
 
     /// Appends `"auditship":{"uid":…,"index":…,"cluster":…,"node":…,"key":…}`, the index on request; of a trimmed

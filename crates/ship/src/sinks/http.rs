@@ -5,8 +5,8 @@
 //! its uid, so that a receiver can tell repetitions.
 
 use super::{
-    Basic, BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, basic,
-    body_headers, frame_line, frame_object, sensitive,
+    Auth, BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, IDEMPOTENCY_KEY, Invalid, RateLimit, Tls,
+    authorize, body_headers, frame_line, frame_object, own_headers,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
@@ -14,7 +14,7 @@ use crate::sink::{Context, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink}
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::Record;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -26,8 +26,6 @@ const ANSWER_BYTES: usize = 1 << 20;
 /// What stands around the records of a JSON array.
 pub(super) const JSON_ARRAY: Envelope =
     Envelope { prefix: Bytes::from_static(b"["), separator: b",\n", suffix: b"]\n", seal: None };
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Ships to any HTTP endpoint.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -88,16 +86,6 @@ pub enum Format {
     JsonArray,
 }
 
-/// How to authenticate.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Auth {
-    /// User name and password.
-    Basic(Basic),
-    /// A bearer token.
-    Bearer(Secret),
-}
-
 struct Generic {
     url: String,
     method: Method,
@@ -120,19 +108,13 @@ impl Http {
         };
         let (transport, options) = common.check()?;
         let encoding = self.compression.unwrap_or_default();
-        let mut headers = self.own_headers()?;
+        let mut headers = own_headers(&self.headers)?;
         let content_type = match self.format {
             Format::Ndjson => "application/x-ndjson",
             Format::JsonArray => "application/json",
         };
         body_headers(&mut headers, content_type, encoding);
-        if let Some(auth) = &self.auth {
-            let value = match auth {
-                Auth::Bearer(token) => sensitive("auth", &format!("Bearer {}", token.reveal().trim()))?,
-                Auth::Basic(pair) => basic("auth", pair)?,
-            };
-            headers.insert(header::AUTHORIZATION, value);
-        }
+        authorize(self.auth.as_ref(), &mut headers)?;
         let sink = Arc::new(Generic {
             url: self.url.0.clone(),
             method: match self.method {
@@ -145,21 +127,6 @@ impl Http {
             encoding,
         });
         Ok(Built { sink, transport, options })
-    }
-
-    fn own_headers(&self) -> Result<HeaderMap, Invalid> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let name: HeaderName =
-                name.parse().map_err(|_| Invalid::new("headers", "a name is not a header's"))?;
-            let ours =
-                [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::TRANSFER_ENCODING, header::HOST];
-            if ours.contains(&name) || name == IDEMPOTENCY_KEY {
-                return Err(Invalid::new("headers", format!("{name} is set by auditship")));
-            }
-            headers.insert(name, sensitive("headers", value.reveal())?);
-        }
-        Ok(headers)
     }
 }
 

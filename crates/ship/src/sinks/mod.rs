@@ -7,12 +7,16 @@ pub mod dir;
 pub mod elasticsearch;
 pub mod http;
 mod layout;
+pub mod loki;
 mod options;
+pub mod otlp;
 pub mod stdout;
 
 pub(crate) use options::HTTP_LIMITS;
-pub use options::{Basic, BatchOptions, Connection, Invalid, RateLimit, Tls};
-use options::{HttpCommon, basic, body_headers, sensitive, shipping};
+pub use options::{Auth, Basic, BatchOptions, Connection, Invalid, RateLimit, Tls};
+use options::{
+    HttpCommon, IDEMPOTENCY_KEY, authorize, basic, body_headers, own_headers, sensitive, shipping,
+};
 
 use crate::client::ClientOptions;
 use crate::shipper::Options;
@@ -62,6 +66,21 @@ pub(crate) fn frame_object(record: &Record<'_>, context: &Context, out: &mut Vec
     context.write_member(record, WithIndex::Yes, &mut members);
     record.body.write_with(&members, out);
     0..out.len() - from
+}
+
+/// Appends the event alone, in UTF-8 whatever the line was in: protobuf and JSON strings hold nothing else.
+pub(crate) fn write_utf8(record: &Record<'_>, out: &mut Vec<u8>) {
+    let from = out.len();
+    record.body.write(out);
+    if let Err(error) = std::str::from_utf8(&out[from..]) {
+        let wrong = out.split_off(from + error.valid_up_to());
+        out.extend_from_slice(String::from_utf8_lossy(&wrong).as_bytes());
+    }
+}
+
+/// The beginning of `text`, of at most `most` bytes.
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
 }
 
 /// One line of the table.
@@ -125,6 +144,8 @@ sinks! {
     "elasticsearch", Elasticsearch, elasticsearch::Elasticsearch, archive: false,
         "Elasticsearch or OpenSearch, through `_bulk`, without duplicates.";
     "http", Http, http::Http, archive: false, "Any HTTP endpoint that takes NDJSON or a JSON array.";
+    "loki", Loki, loki::Loki, archive: false, "Grafana Loki, or what takes its push API: a stream for each index.";
+    "otlp", Otlp, otlp::Otlp, archive: false, "OpenTelemetry's protocol over HTTP, for a collector or a backend.";
     "dir", Dir, dir::Dir, archive: true, "Compressed files in a local directory, by hour of event time.";
     "stdout", Stdout, stdout::Stdout, archive: false, "NDJSON on standard output.";
 }

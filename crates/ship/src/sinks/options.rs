@@ -8,10 +8,11 @@ use crate::tls::TlsOptions;
 use crate::units::{ByteRate, ByteSize, Duration, Endpoint, RequestRate, Secret};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time;
 
@@ -27,6 +28,9 @@ pub(crate) const HTTP_LIMITS: Limits = Limits {
     event_bytes: None,
     event_age: None,
 };
+
+/// Names a batch, the same in every attempt (draft-ietf-httpapi-idempotency-key-header).
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// How large and how old a batch may get.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -202,6 +206,16 @@ pub struct Basic {
     pub password: Secret,
 }
 
+/// How to authenticate.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// User name and password.
+    Basic(Basic),
+    /// A bearer token.
+    Bearer(Secret),
+}
+
 /// What an output's configuration says that is wrong by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
@@ -288,6 +302,32 @@ pub(super) fn basic(path: &'static str, basic: &Basic) -> Result<HeaderValue, In
         path,
         &format!("Basic {}", BASE64.encode(format!("{}:{}", basic.user, basic.password.reveal()))),
     )
+}
+
+pub(super) fn authorize(auth: Option<&Auth>, headers: &mut HeaderMap) -> Result<(), Invalid> {
+    let value = match auth {
+        None => return Ok(()),
+        Some(Auth::Bearer(token)) => sensitive("auth", &format!("Bearer {}", token.reveal().trim()))?,
+        Some(Auth::Basic(pair)) => basic("auth", pair)?,
+    };
+    headers.insert(header::AUTHORIZATION, value);
+    Ok(())
+}
+
+/// Headers as the configuration has them; those that describe the body or the batch are not its business.
+pub(super) fn own_headers(written: &BTreeMap<String, Secret>) -> Result<HeaderMap, Invalid> {
+    use header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+    let mut headers = HeaderMap::new();
+    for (name, value) in written {
+        let name: HeaderName =
+            name.parse().map_err(|_| Invalid::new("headers", "a name is not a header's"))?;
+        let ours = [CONTENT_LENGTH, CONTENT_ENCODING, TRANSFER_ENCODING, HOST, IDEMPOTENCY_KEY];
+        if ours.contains(&name) {
+            return Err(Invalid::new("headers", format!("{name} is set by auditship")));
+        }
+        headers.insert(name, sensitive("headers", value.reveal())?);
+    }
+    Ok(headers)
 }
 
 /// Adds the headers that describe the body.

@@ -7,6 +7,7 @@ mod laws;
 mod proxy;
 mod server;
 mod tls;
+mod wire;
 
 use auditship_event::{Body, Edits, Index, Keys, Record, Span, StreamId};
 use auditship_ship::{Batch, Batcher, Context, Sink};

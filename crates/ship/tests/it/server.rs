@@ -1,5 +1,6 @@
 //! A small HTTP server that stores what it is sent, and misbehaves as told.
 
+use crate::wire::{loki, otlp};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
@@ -74,7 +75,7 @@ impl Backend {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> io::Result<Response<BoxBody<Bytes, io::Error>>> {
-        let bulk = request.uri().path().ends_with("/_bulk");
+        let protocol = Protocol::of(request.uri().path());
         let header = |name: &str| {
             request.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
         };
@@ -96,31 +97,43 @@ impl Backend {
                 Ok(response)
             }
             Some(Answer::StoreAndBreak) => {
-                self.store(bulk, &decoded(&encoding, &body));
+                self.store(protocol, &decoded(&encoding, &body));
                 Response::builder()
                     .header("content-length", 1000)
                     .body(Broken(true).boxed())
                     .map_err(io::Error::other)
             }
             None => {
-                let (status, text) = self.store(bulk, &decoded(&encoding, &body));
+                let (status, text) = self.store(protocol, &decoded(&encoding, &body));
                 whole(status, text)
             }
         }
     }
 
-    fn store(&self, bulk: bool, text: &str) -> (u16, String) {
+    fn store(&self, protocol: Protocol, body: &[u8]) -> (u16, String) {
         let refuses = |line: &str| line.contains(POISON) || line.contains(FATAL);
         let mut stored = self.stored.lock().unwrap();
-        if !bulk {
-            if refuses(text) {
-                return (400, "bad record".to_owned());
-            }
-            for record in records(text) {
-                *stored.entry(record["auditship"]["uid"].as_str().unwrap().to_owned()).or_default() += 1;
-            }
-            return (200, String::new());
+        let entries = match protocol {
+            Protocol::Bulk => Vec::new(),
+            Protocol::Loki => loki(body),
+            Protocol::Otlp => otlp(body),
+            Protocol::Json => records(std::str::from_utf8(body).unwrap())
+                .into_iter()
+                .map(|record| (record["auditship"]["uid"].as_str().unwrap().to_owned(), record.to_string()))
+                .collect(),
+        };
+        if entries.iter().any(|(_, line)| refuses(line)) {
+            return (400, "bad record".to_owned());
         }
+        for (uid, _) in entries {
+            *stored.entry(uid).or_default() += 1;
+        }
+        match protocol {
+            Protocol::Bulk => {}
+            Protocol::Loki => return (204, String::new()),
+            Protocol::Otlp | Protocol::Json => return (200, String::new()),
+        }
+        let text = std::str::from_utf8(body).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         let items: Vec<Value> = lines.chunks(2).map(|pair| {
             let action: Value = serde_json::from_str(pair[0]).unwrap();
@@ -144,14 +157,34 @@ fn records(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn decoded(encoding: &str, body: &[u8]) -> String {
-    let mut text = String::new();
+fn decoded(encoding: &str, body: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
     match encoding {
-        "gzip" => flate2::read::MultiGzDecoder::new(body).read_to_string(&mut text).unwrap(),
-        "zstd" => zstd::stream::read::Decoder::new(body).unwrap().read_to_string(&mut text).unwrap(),
-        _ => std::io::Cursor::new(body).read_to_string(&mut text).unwrap(),
+        "gzip" => flate2::read::MultiGzDecoder::new(body).read_to_end(&mut bytes).unwrap(),
+        "zstd" => zstd::stream::read::Decoder::new(body).unwrap().read_to_end(&mut bytes).unwrap(),
+        _ => std::io::Cursor::new(body).read_to_end(&mut bytes).unwrap(),
     };
-    text
+    bytes
+}
+
+/// What is spoken at a path.
+#[derive(Clone, Copy)]
+enum Protocol {
+    Bulk,
+    Loki,
+    Otlp,
+    Json,
+}
+
+impl Protocol {
+    fn of(path: &str) -> Protocol {
+        match path {
+            _ if path.ends_with("/_bulk") => Protocol::Bulk,
+            _ if path.ends_with("/loki/api/v1/push") => Protocol::Loki,
+            _ if path.ends_with("/v1/logs") => Protocol::Otlp,
+            _ => Protocol::Json,
+        }
+    }
 }
 
 /// A body that breaks after its first bytes.

@@ -1,0 +1,160 @@
+//! What an OTLP server's answers mean.
+//!
+//! | answer | means |
+//! |---|---|
+//! | 2xx, no records rejected | delivered |
+//! | 2xx with `partial_success.rejected_log_records` | so many were refused for good, nobody says which |
+//! | 413, 400 that says "too large" | split: collectors answer the latter |
+//! | 400, 422 | refused: narrowed down |
+//! | 429, 502, 503, 504, no answer | again, after `Retry-After` |
+//! | any other | must not be tried again as it is: held |
+//!
+//! Source: open-telemetry/opentelemetry-proto `docs/specification.md`, "OTLP/HTTP Response", and
+//! `collector/logs/v1/logs_service.proto`: `ExportLogsServiceResponse{partial_success=1:
+//! ExportLogsPartialSuccess{rejected_log_records=1, error_message=2}}`. The message may quote a record and is not
+//! looked at.
+
+use crate::proto::{self, Value};
+use crate::sink::{Outcome, Refusal, Reply};
+use http::header;
+use serde::Deserialize;
+
+/// What `reply` means for a batch of `count` records.
+pub(super) fn judge(reply: &Reply, count: usize) -> Outcome {
+    let outcome = reply.outcome();
+    let Reply::Http { status, headers, body } = reply else {
+        return outcome.unwrap_or_else(|| nonsense("not an http answer"));
+    };
+    match (outcome, status) {
+        (None, _) => {
+            let json = headers
+                .get(header::CONTENT_TYPE)
+                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+            let rejected = if json { rejected_json(body) } else { rejected(body) };
+            match rejected {
+                Some(0) => Outcome::Delivered,
+                Some(rejected) => refused(*status, rejected, count),
+                // Something between us and the backend answers, or it is not the backend we think.
+                None => nonsense("the answer is not one to an export of logs"),
+            }
+        }
+        (Some(Outcome::Retry { reason, .. }), status) if !matches!(status, 429 | 502 | 503 | 504) => {
+            Outcome::Hold { reason: format!("{reason} (not to be tried again by OTLP's rules)") }
+        }
+        (Some(outcome), _) => outcome,
+    }
+}
+
+fn refused(status: u16, rejected: u64, count: usize) -> Outcome {
+    let reason = format!("http {status}, but {rejected} log records rejected");
+    let refusal = Refusal { status, reason: reason.clone() };
+    if rejected >= count as u64 {
+        let reject = (0..count).map(|at| (at, refusal.clone())).collect();
+        return Outcome::Partial { retry: Vec::new(), reject, reason };
+    }
+    Outcome::PartialCount { rejected, refusal }
+}
+
+fn nonsense(reason: &str) -> Outcome {
+    Outcome::Retry { after: None, reason: reason.to_owned() }
+}
+
+/// How many the answer says were rejected. `None`: it is no such answer.
+fn rejected(body: &[u8]) -> Option<u64> {
+    let mut rejected = 0;
+    for (field, value) in proto::fields(body)? {
+        if let (1, Value::Bytes(partial)) = (field, value) {
+            for (field, value) in proto::fields(partial)? {
+                if let (1, Value::Number(number)) = (field, value) {
+                    rejected = number;
+                }
+            }
+        }
+    }
+    Some(rejected)
+}
+
+/// The same for servers that answer in JSON whatever they were sent.
+fn rejected_json(body: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        partial_success: Option<Partial>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Partial {
+        rejected_log_records: Option<serde_json::Value>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    match answer.partial_success.and_then(|partial| partial.rejected_log_records) {
+        None | Some(serde_json::Value::Null) => Some(0),
+        // An int64 is a string in protobuf's JSON.
+        Some(serde_json::Value::String(text)) => text.parse().ok(),
+        Some(other) => other.as_u64(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    fn told(status: u16, kind: &str, body: &[u8]) -> String {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", kind.parse().unwrap());
+        headers.insert("retry-after", "7".parse().unwrap());
+        let reply = Reply::Http { status, headers, body: body.to_vec().into() };
+        match judge(&reply, 5) {
+            Outcome::Partial { retry, reject, .. } if retry.is_empty() => format!("all {}", reject.len()),
+            Outcome::PartialCount { rejected, refusal } => format!("{rejected}: {}", refusal.reason),
+            Outcome::Hold { .. } => "hold".to_owned(),
+            Outcome::Retry { after, .. } => format!("retry {:?}", after.map(|after| after.as_secs())),
+            Outcome::Reject(_) => "reject".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    fn partial(rejected: u64) -> Vec<u8> {
+        let mut body = Vec::new();
+        proto::message(1, &mut body, |out| {
+            proto::integer(1, rejected, out);
+            proto::bytes(2, b"CONTENT", out);
+        });
+        body
+    }
+
+    #[test]
+    fn the_table() {
+        let (protobuf, json) = ("application/x-protobuf", "application/json; charset=utf-8");
+        for (status, kind, body, want) in [
+            (200, protobuf, &b""[..], "Delivered"),
+            (202, protobuf, &b"\x0a\x00"[..], "Delivered"),
+            (200, protobuf, &partial(0), "Delivered"),
+            (200, protobuf, &partial(2), "2: http 200, but 2 log records rejected"),
+            (200, protobuf, &partial(5), "all 5"),
+            (200, protobuf, b"<html>", "retry None"),
+            (200, json, b"{\"partialSuccess\":{}}", "Delivered"),
+            (200, json, b"{}", "Delivered"),
+            (
+                200,
+                json,
+                b"{\"partialSuccess\":{\"rejectedLogRecords\":\"2\",\"errorMessage\":\"x\"}}",
+                "2: http 200, but 2 log records rejected",
+            ),
+            (200, json, b"{\"partialSuccess\":{\"rejectedLogRecords\":9}}", "all 5"),
+            (200, json, b"<html>", "retry None"),
+            (400, protobuf, b"http: request body too large", "Split"),
+            (413, protobuf, b"", "Split"),
+            (400, protobuf, b"", "reject"),
+            (429, protobuf, b"", "retry Some(7)"),
+            (503, protobuf, b"", "retry Some(7)"),
+            (500, protobuf, b"", "hold"),
+            (408, protobuf, b"", "hold"),
+            (401, protobuf, b"", "hold"),
+            (404, protobuf, b"", "hold"),
+        ] {
+            assert_eq!(told(status, kind, body), want, "{status} {kind}");
+        }
+    }
+}
