@@ -1,16 +1,16 @@
 //! Any HTTP endpoint that takes NDJSON or a JSON array.
 //!
-//! A success (2xx) is taken at its word: a generic endpoint has no body to read. Each batch carries an
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), the same in every attempt, and each record
-//! its uid, so that a receiver can tell repetitions.
+//! A success (2xx) is taken at its word, unless `refused` says where its body counts what was not taken. Each batch
+//! carries an `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), the same in every attempt, and each
+//! record its uid, so that a receiver can tell repetitions; `query` can put the same name into the URL.
 
 use super::{
     Auth, BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, IDEMPOTENCY_KEY, Invalid, RateLimit, Tls,
-    authorize, body_headers, frame_line, frame_object, own_headers,
+    authorize, body_headers, frame_line, frame_object, own_headers, refused_without_names,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink};
+use crate::sink::{Context, Envelope, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink};
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::Record;
 use bytes::Bytes;
@@ -33,12 +33,19 @@ pub(super) const JSON_ARRAY: Envelope =
 pub struct Http {
     /// Where to send, such as `https://collector.example/ingest`; no credentials.
     pub url: Endpoint,
+    /// Parameters for the URL, percent-encoded. In their values `{batch_id}` is the batch's name, the same in every
+    /// attempt, and `{index}` the index of its events, which are then batched by it.
+    #[serde(default)]
+    pub query: BTreeMap<String, Secret>,
     /// Method of the request (post).
     #[serde(default)]
     pub method: Verb,
     /// Form of the body (ndjson).
     #[serde(default)]
     pub format: Format,
+    /// Where a success's JSON answer counts the events that were refused all the same, as a JSON pointer (RFC 6901)
+    /// such as `/failed`. Without it any 2xx is taken at its word.
+    pub refused: Option<String>,
     /// Further headers. Their values are never shown.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -87,7 +94,8 @@ pub enum Format {
 }
 
 struct Generic {
-    url: String,
+    url: Vec<Part>,
+    refused: Option<String>,
     method: Method,
     format: Format,
     headers: HeaderMap,
@@ -107,6 +115,9 @@ impl Http {
             connection: &self.connection,
         };
         let (transport, options) = common.check()?;
+        if self.refused.as_ref().is_some_and(|pointer| !pointer.starts_with('/')) {
+            return Err(Invalid::new("refused", "must be a JSON pointer such as /failed"));
+        }
         let encoding = self.compression.unwrap_or_default();
         let mut headers = own_headers(&self.headers)?;
         let content_type = match self.format {
@@ -116,7 +127,8 @@ impl Http {
         body_headers(&mut headers, content_type, encoding);
         authorize(self.auth.as_ref(), &mut headers)?;
         let sink = Arc::new(Generic {
-            url: self.url.0.clone(),
+            url: self.parts()?,
+            refused: self.refused.clone(),
             method: match self.method {
                 Verb::Post => Method::POST,
                 Verb::Put => Method::PUT,
@@ -127,6 +139,96 @@ impl Http {
             encoding,
         });
         Ok(Built { sink, transport, options })
+    }
+
+    /// The URL with its parameters.
+    fn parts(&self) -> Result<Vec<Part>, Invalid> {
+        let mut parts = vec![Part::Text(self.url.0.clone())];
+        if !self.query.is_empty() && self.url.0.contains('#') {
+            return Err(Invalid::new("query", "does not go with a fragment in `url`"));
+        }
+        let mut text = if self.url.0.contains('?') { "&" } else { "?" }.to_owned();
+        for (name, value) in &self.query {
+            percent_encode(name, &mut text);
+            text.push('=');
+            let mut rest = value.reveal();
+            while let Some((before, behind)) = rest.split_once('{') {
+                percent_encode(before, &mut text);
+                let (part, after) = match behind.split_once('}') {
+                    Some(("batch_id", after)) => (Part::BatchId, after),
+                    Some(("index", after)) => (Part::Index, after),
+                    _ => {
+                        return Err(Invalid::new(
+                            "query",
+                            "the only placeholders are {batch_id} and {index}",
+                        ));
+                    }
+                };
+                parts.extend([Part::Text(std::mem::take(&mut text)), part]);
+                rest = after;
+            }
+            percent_encode(rest, &mut text);
+            text.push('&');
+        }
+        text.pop();
+        parts.push(Part::Text(text));
+        Ok(parts)
+    }
+}
+
+/// A piece of the URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    BatchId,
+    Index,
+}
+
+/// Appends `text` with all but the unreserved characters encoded (RFC 3986 §2).
+fn percent_encode(text: &str, out: &mut String) {
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte.into()),
+            _ => {
+                out.push('%');
+                for digit in [byte >> 4, byte & 15] {
+                    out.push(char::from_digit(digit.into(), 16).unwrap_or_default().to_ascii_uppercase());
+                }
+            }
+        }
+    }
+}
+
+impl Generic {
+    fn url(&self, batch: &Batch) -> String {
+        let mut url = String::new();
+        for part in &self.url {
+            match (part, &batch.group) {
+                (Part::Text(text), _) => url.push_str(text),
+                (Part::BatchId, _) => url.push_str(&batch.id.to_string()),
+                (Part::Index, GroupKey::Index(index)) => percent_encode(index.as_str(), &mut url),
+                (Part::Index, _) => {}
+            }
+        }
+        url
+    }
+
+    /// What a success says in its body.
+    fn taken(&self, status: u16, body: &[u8], count: usize) -> Outcome {
+        let Some(pointer) = &self.refused else { return Outcome::Delivered };
+        let answer = serde_json::from_slice::<serde_json::Value>(body).ok();
+        match answer.and_then(|answer| answer.pointer(pointer)?.as_u64()) {
+            Some(0) => Outcome::Delivered,
+            Some(refused) => {
+                let reason = format!("http {status}, but {refused} events refused");
+                refused_without_names(refused, count, Refusal { status, reason })
+            }
+            // Something between us and the backend answers, or it is not the backend we think.
+            None => Outcome::Retry {
+                after: None,
+                reason: format!("the answer has no number of refused events at {pointer}"),
+            },
+        }
     }
 }
 
@@ -157,6 +259,14 @@ impl Sink for Generic {
         }
     }
 
+    fn group(&self, record: &Record<'_>) -> GroupKey {
+        if self.url.contains(&Part::Index) { GroupKey::Index(record.index.clone()) } else { GroupKey::All }
+    }
+
+    fn object(&self, batch: &Batch) -> Option<String> {
+        self.url.contains(&Part::BatchId).then(|| batch.id.to_string())
+    }
+
     fn request(&self, batch: &Batch) -> Op {
         let mut headers = self.headers.clone();
         if let Ok(id) = HeaderValue::from_str(&batch.id.to_string()) {
@@ -164,15 +274,19 @@ impl Sink for Generic {
         }
         Op::Http {
             method: self.method.clone(),
-            url: self.url.clone(),
+            url: self.url(batch),
             headers,
             body: batch.body.clone(),
             answer_bytes: ANSWER_BYTES,
         }
     }
 
-    fn judge(&self, _: &Batch, _: &Op, reply: &Reply) -> Outcome {
-        reply.outcome().unwrap_or(Outcome::Delivered)
+    fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {
+        match (reply.outcome(), reply) {
+            (Some(outcome), _) => outcome,
+            (None, Reply::Http { status, body, .. }) => self.taken(*status, body, batch.records.len()),
+            (None, _) => Outcome::Delivered,
+        }
     }
 }
 
@@ -204,6 +318,55 @@ mod tests {
         assert_eq!(parsed[0]["auditship"]["index"], "audit");
         assert_eq!(parsed[0]["auditship"]["uid"], ndjson.records[0].uid.to_string());
         assert_eq!(raw(&ndjson.subset(&[1]).unwrap()), format!("{}\n", text.lines().nth(1).unwrap()));
+    }
+
+    #[test]
+    fn the_url_can_name_batch_and_index() {
+        let options = json!({"url": "http://x/?a=1", "query": {
+            "query": "INSERT INTO a.b FORMAT JSONEachRow", "token": "{batch_id}.{index}", "é": "{index}"}});
+        let sink = build("http", options).unwrap().sink;
+        let batch = batch(&sink, &["{}"]);
+        assert_eq!(sink.object(&batch), Some(batch.id.to_string()));
+        assert_eq!(batch.group, GroupKey::Index(auditship_event::Index("audit".into())));
+        let Op::Http { url, .. } = sink.request(&batch) else { panic!("not http") };
+        let id = batch.id;
+        assert_eq!(
+            url,
+            format!(
+                "http://x/?a=1&query=INSERT%20INTO%20a.b%20FORMAT%20JSONEachRow&token={id}.audit&%C3%A9=audit"
+            )
+        );
+        let plain = build("http", json!({"url": "http://x/", "query": {"a": "b"}})).unwrap().sink;
+        assert_eq!(plain.object(&batch), None);
+        for (query, want) in [
+            (json!({"a": "{uid}"}), "query: the only placeholders are {batch_id} and {index}"),
+            (json!({"a": "{"}), "query: the only placeholders are {batch_id} and {index}"),
+        ] {
+            let mistake = build("http", json!({"url": "http://x/", "query": query}));
+            assert_eq!(mistake.err().as_deref(), Some(want));
+        }
+    }
+
+    #[test]
+    fn an_answer_can_count_what_was_refused() {
+        let sink = build("http", json!({"url": "http://x/", "refused": "/status/0/failed"})).unwrap().sink;
+        let batch = batch(&sink, &["{}", "{\"a\":1}", "{\"a\":2}"]);
+        for (body, want) in [
+            (r#"{"status":[{"failed":0}]}"#, "Delivered"),
+            (
+                r#"{"status":[{"failed":2}]}"#,
+                "PartialCount { rejected: 2, refusal: Refusal { status: 200, reason: \"http 200, but 2 events refused\" } }",
+            ),
+            (r#"{"status":[{"failed":3}]}"#, "Partial { retry: [], reject: [(0"),
+            (r#"{"status":[]}"#, "Retry"),
+            (r#"{"status":[{"failed":-1}]}"#, "Retry"),
+            ("", "Retry"),
+            ("<html>", "Retry"),
+        ] {
+            let reply = Reply::Http { status: 200, headers: HeaderMap::new(), body: body.into() };
+            let told = format!("{:?}", sink.judge(&batch, &sink.request(&batch), &reply));
+            assert!(told.starts_with(want), "{body}: {told}");
+        }
     }
 
     #[test]

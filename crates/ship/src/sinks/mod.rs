@@ -20,7 +20,7 @@ use options::{
 
 use crate::client::ClientOptions;
 use crate::shipper::Options;
-use crate::sink::{Context, Sink, WithIndex};
+use crate::sink::{Context, Outcome, Refusal, Sink, WithIndex};
 use auditship_event::Record;
 use schemars::{Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
@@ -50,6 +50,15 @@ pub struct Built {
     pub transport: Transport,
     /// Rate limits and concurrency, all else at its default.
     pub options: Options,
+}
+
+/// What it means that of `count` records so many were refused for good, and nobody says which.
+fn refused_without_names(rejected: u64, count: usize, refusal: Refusal) -> Outcome {
+    if rejected < count as u64 {
+        return Outcome::PartialCount { rejected, refusal };
+    }
+    let reject = (0..count).map(|at| (at, refusal.clone())).collect();
+    Outcome::Partial { retry: Vec::new(), reject, reason: refusal.reason }
 }
 
 /// Appends the event with the `auditship` member, on a line of its own.

@@ -14,6 +14,7 @@
 //! `pkg/util/errors.go` ("N errors like: …"). A message quotes labels and times, and is not shown all the same.
 
 use crate::sink::{Outcome, Refusal, Reply};
+use crate::sinks::refused_without_names;
 
 /// Words of messages about single lines, and what is said of them.
 const LINES: &[(&str, &str)] = &[
@@ -78,16 +79,7 @@ fn refused(status: u16, message: &str, count: usize) -> Option<Outcome> {
     // A message without a number is about one line.
     let rejected = (ignored + alike).max(1);
     let reason = format!("http {status}: {}", says.unwrap_or("refused"));
-    let refusal = Refusal { status, reason: reason.clone() };
-    Some(if rejected >= count as u64 {
-        Outcome::Partial {
-            retry: Vec::new(),
-            reject: (0..count).map(|at| (at, refusal.clone())).collect(),
-            reason,
-        }
-    } else {
-        Outcome::PartialCount { rejected, refusal }
-    })
+    Some(refused_without_names(rejected, count, Refusal { status, reason }))
 }
 
 /// The sum of what `read` makes of the text from each word on.

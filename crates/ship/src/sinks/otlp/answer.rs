@@ -16,6 +16,7 @@
 
 use crate::proto::{self, Value};
 use crate::sink::{Outcome, Refusal, Reply};
+use crate::sinks::refused_without_names;
 use http::header;
 use serde::Deserialize;
 
@@ -47,12 +48,7 @@ pub(super) fn judge(reply: &Reply, count: usize) -> Outcome {
 
 fn refused(status: u16, rejected: u64, count: usize) -> Outcome {
     let reason = format!("http {status}, but {rejected} log records rejected");
-    let refusal = Refusal { status, reason: reason.clone() };
-    if rejected >= count as u64 {
-        let reject = (0..count).map(|at| (at, refusal.clone())).collect();
-        return Outcome::Partial { retry: Vec::new(), reject, reason };
-    }
-    Outcome::PartialCount { rejected, refusal }
+    refused_without_names(rejected, count, Refusal { status, reason })
 }
 
 fn nonsense(reason: &str) -> Outcome {
