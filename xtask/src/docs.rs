@@ -5,8 +5,11 @@ use anyhow::{Context, Result, ensure};
 use std::process::Stdio;
 
 /// A page and the command of the agent that prints it.
-const PAGES: &[(&str, &[&str])] =
-    &[("docs/configuration.schema.json", &["schema"]), ("docs/redaction.md", &["docs", "redaction"])];
+const PAGES: &[(&str, &[&str])] = &[
+    ("docs/configuration.schema.json", &["schema"]),
+    ("docs/redaction.md", &["docs", "redaction"]),
+    ("docs/shapes.md", &["docs", "shapes"]),
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -75,6 +75,8 @@ pub enum Command {
 pub enum DocsPage {
     /// The redaction catalogue
     Redaction,
+    /// What the shapes make of an event
+    Shapes,
 }
 
 /// Where the configuration comes from.

@@ -54,6 +54,7 @@ const COUNTERS: &[(&str, &str, Figure)] = &[
     ("flattened_records", "Records sent again with their bodies as strings", |a| a.flattened),
     ("trimmed_records", "Records delivered with something taken out for their length", |a| a.trimmed),
     ("fallen_back_records", "Records that the fallback has taken instead", |a| a.fallen_back),
+    ("diverted_records", "Records taken, but into the backend's failure store", |a| a.diverted),
     ("too_old_records", "Records not sent for their age", |a| a.too_old),
     ("refused_unnamed_records", "Records refused without being named", |a| a.refused_unnamed),
 ];

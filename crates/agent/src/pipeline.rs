@@ -323,6 +323,7 @@ impl Pipeline {
         account.flattened = stats.flattened.load(Relaxed);
         account.trimmed = stats.trimmed.load(Relaxed);
         account.fallen_back = stats.fallen_back.load(Relaxed);
+        account.diverted = stats.diverted.load(Relaxed);
         account.too_old = stats.too_old.load(Relaxed);
         account.refused_unnamed = stats.refused_unnamed.load(Relaxed);
         let state = stats.state();

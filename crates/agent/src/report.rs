@@ -63,6 +63,8 @@ pub struct Account {
     pub flattened: u64,
     /// Records delivered with something taken out of them because they were too long.
     pub trimmed: u64,
+    /// Records that the backend has taken, but put where it keeps what it could not index.
+    pub diverted: u64,
     /// Records that another output, its fallback, has taken instead.
     pub fallen_back: u64,
     /// Records dead-lettered (or given to the fallback) because the backend takes none of that age.
@@ -243,6 +245,9 @@ impl Account {
         }
         if self.trimmed > 0 {
             row("trimmed", self.trimmed, "records too long for the output, delivered with less");
+        }
+        if self.diverted > 0 {
+            row("diverted", self.diverted, "records in the backend's failure store, not in their index");
         }
         row(
             "requests",

@@ -38,6 +38,7 @@ pub mod deadletter;
 pub mod fallback;
 mod pace;
 mod proto;
+pub mod shape;
 pub mod shipper;
 pub mod sink;
 pub mod sinks;

@@ -27,6 +27,9 @@ use tokio::time::{Instant, sleep, timeout};
 /// Most questions without a wait that a sink may ask about one attempt.
 const ASKS: usize = 8;
 
+/// How often the wait before a question is doubled.
+const LONGER: u32 = 3;
+
 /// The reason of a dead letter that was never sent: its backend takes no event of that age.
 pub const TOO_OLD: &str = "too_old";
 
@@ -326,8 +329,9 @@ impl Lane {
             add(&self.stats.retries, u64::from(tries > 0));
             add(&self.stats.ambiguous_retries, u64::from(maybe_done));
             tries = tries.saturating_add(1);
-            let (outcome, reply) = self.attempt(batch, op.clone()).await;
-            maybe_done = ambiguous(&reply);
+            let (outcome, reply, waited) = self.attempt(batch, op.clone()).await;
+            // Who is told to wait was told that the batch has arrived.
+            maybe_done = waited || ambiguous(&reply);
             self.feel(&outcome, &reply);
             let trouble = match outcome {
                 Outcome::Delivered => {
@@ -369,9 +373,9 @@ impl Lane {
         }
     }
 
-    /// One try, the sink's questions included.
-    async fn attempt(&self, batch: &Batch, mut op: Op) -> (Outcome, Reply) {
-        let mut asked = 0;
+    /// One try, the sink's questions included, and whether one of them was one to wait for.
+    async fn attempt(&self, batch: &Batch, mut op: Op) -> (Outcome, Reply, bool) {
+        let (mut asked, mut waits) = (0, 0u32);
         let until = Instant::now() + self.sink.patience();
         loop {
             let mut due = Due::request(op.len());
@@ -386,11 +390,21 @@ impl Lane {
                     op = next;
                     asked += 1;
                 }
-                Outcome::Ask { op: next, after } if !after.is_zero() && Instant::now() + after < until => {
+                Outcome::Ask { op: next, after } if !after.is_zero() => {
+                    let wait = after.saturating_mul(1 << waits.min(LONGER));
+                    if Instant::now() + wait >= until {
+                        return (Outcome::Ask { op: next, after }, reply, true);
+                    }
                     op = next;
-                    sleep(after).await;
+                    waits += 1;
+                    sleep(wait).await;
                 }
-                outcome => return (outcome, reply),
+                outcome => {
+                    if matches!(outcome, Outcome::Delivered | Outcome::Partial { .. }) {
+                        add(&self.stats.diverted, self.sink.diverted(&reply));
+                    }
+                    return (outcome, reply, waits > 0);
+                }
             }
         }
     }

@@ -54,7 +54,14 @@ impl Context {
     /// Appends `"auditship":{"uid":…,"index":…,"cluster":…,"node":…,"key":…}`, the index on request; of a trimmed
     /// body also `trimmed`, the list of what is gone, and `bytes`, how long the body was.
     pub(crate) fn write_member(&self, record: &Record<'_>, index: WithIndex, out: &mut Vec<u8>) {
-        out.extend_from_slice(b"\"auditship\":{\"uid\":\"");
+        out.extend_from_slice(b"\"auditship\":{");
+        self.write_origin(record, index, out);
+        out.push(b'}');
+    }
+
+    /// Appends what [`Context::write_member`] puts inside of its braces.
+    pub(crate) fn write_origin(&self, record: &Record<'_>, index: WithIndex, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\"uid\":\"");
         out.extend_from_slice(&record.uid.hex());
         out.extend_from_slice(b"\",");
         if index == WithIndex::Yes {
@@ -72,7 +79,6 @@ impl Context {
             }
             out.extend_from_slice(format!("],\"bytes\":{}", trim.bytes).as_bytes());
         }
-        out.push(b'}');
     }
 }
 
@@ -306,7 +312,7 @@ pub enum Outcome {
     Ask {
         /// What to do.
         op: Op,
-        /// How long to wait before.
+        /// How long to wait before. Waits get longer from one question to the next, up to eight times this.
         after: Duration,
     },
 }
@@ -351,6 +357,11 @@ pub trait Sink: Send + Sync {
 
     /// What the reply to `asked` means, which is the request or what an [`Outcome::Ask`] has asked.
     fn judge(&self, batch: &Batch, asked: &Op, reply: &Reply) -> Outcome;
+
+    /// How many of the records that a reply calls stored are where nobody looks first, such as a failure store.
+    fn diverted(&self, _reply: &Reply) -> u64 {
+        0
+    }
 
     /// How long questions about one attempt may go on before the batch is sent again.
     fn patience(&self) -> Duration {

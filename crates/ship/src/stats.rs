@@ -50,6 +50,8 @@ pub struct Stats {
     pub flattened: AtomicU64,
     /// Records delivered with something taken out of them because they were too long for the backend.
     pub trimmed: AtomicU64,
+    /// Records that the backend has taken, but put where it keeps what it could not index.
+    pub diverted: AtomicU64,
     /// Records put into the dead-letter file.
     pub dead_lettered: AtomicU64,
     /// Of them, those that were not sent because the backend takes no event of that age.

@@ -67,6 +67,15 @@ impl Trimmer {
     }
 }
 
+/// Takes the field managers' bookkeeping out of an event's bodies, as the first rung does.
+pub(crate) fn drop_managed_fields(body: &mut Vec<u8>) {
+    if memchr::memmem::find(body, b"managedFields").is_some() {
+        let mut out = Vec::with_capacity(body.len());
+        edits(body, 1).apply(body, &mut out);
+        *body = out;
+    }
+}
+
 /// What the first `rungs` rungs take out of `body`.
 fn edits(body: &[u8], rungs: usize) -> Edits {
     let mut edits = Edits::new();

@@ -1,4 +1,4 @@
-//! Pages that are made from the code: the JSON Schema, the redaction catalogue.
+//! Pages that are made from the code: the JSON Schema, the redaction catalogue, the shapes.
 
 use crate::cli::DocsPage;
 use crate::exit::Failure;
@@ -22,6 +22,7 @@ pub fn schema() -> Result<(), Failure> {
 pub fn page(page: DocsPage) -> Result<(), Failure> {
     match page {
         DocsPage::Redaction => print!("{}", redaction()),
+        DocsPage::Shapes => print!("{}", auditship_ship::shape::page()),
     }
     Ok(())
 }

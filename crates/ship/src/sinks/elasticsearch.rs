@@ -4,14 +4,21 @@
 //! document, a newline at the end, and an answer with one item for each action, in order. `create` with an
 //! `_id` answers 409 where that id is stored already, which is what a repeated delivery wants to hear. Data
 //! streams take only `create`. The error's `reason` may quote the document, so only its `type` is kept.
+//!
+//! `failure_store` (elastic/elasticsearch#112816): `used` beside a success says that the data stream has put the
+//! document into its failure store, because it could not index it. It is kept, so it is delivered, but counted apart.
+//!
+//! Elasticsearch takes a zstd body for JSON and answers 400 (elastic/elasticsearch#146526): that speaks of the
+//! configuration, not of the records.
 
 use super::{
-    Basic, BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, basic,
-    body_headers, sensitive,
+    Basic, BatchOptions, Built, Connection, EventForm, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls,
+    basic, body_headers, sensitive,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
+use crate::shape;
+use crate::sink::{Context, Failure, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::{Record, text};
 use http::{HeaderMap, HeaderValue, Method, header};
@@ -21,7 +28,8 @@ use std::io::Write as _;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// An answer has some 30 bytes an item when all is well, some hundred for each failure.
+/// An answer has some 30 bytes an item when all is well, some hundred for each failure; `filter_path` keeps causes
+/// and stack traces (`error_trace`) out of it. What is longer comes of reasons that quote their documents.
 const ANSWER_BYTES: usize = 16 << 20;
 
 /// Ships to Elasticsearch or OpenSearch.
@@ -34,7 +42,10 @@ pub struct Elasticsearch {
     pub auth: Option<Auth>,
     /// Ingest pipeline that every document goes through.
     pub pipeline: Option<String>,
-    /// Compression of requests (gzip). Elasticsearch takes gzip; recent OpenSearch also zstd.
+    /// In whose words an event leaves (raw).
+    #[serde(default)]
+    pub shape: EventForm,
+    /// Compression of requests (gzip). Elasticsearch takes gzip alone, OpenSearch from 2.19 also zstd.
     pub compression: Option<Encoding>,
     /// Size and age of one request.
     #[serde(default)]
@@ -71,6 +82,7 @@ struct Bulk {
     headers: HeaderMap,
     limits: Limits,
     encoding: Encoding,
+    form: EventForm,
 }
 
 impl Elasticsearch {
@@ -89,7 +101,7 @@ impl Elasticsearch {
             return Err(Invalid::new("endpoint", "must not hold a query"));
         }
         let base = self.endpoint.0.trim_end_matches('/');
-        let filter = "errors,items.*.status,items.*.error.type,items.*.error.reason";
+        let filter = "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.failure_store";
         let mut url = format!("{base}/_bulk?filter_path={filter}");
         if let Some(pipeline) = &self.pipeline {
             let safe = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -110,7 +122,8 @@ impl Elasticsearch {
             };
             headers.insert(header::AUTHORIZATION, value);
         }
-        let sink = Arc::new(Bulk { url, headers, limits: self.batch.limits(HTTP_LIMITS)?, encoding });
+        let limits = self.batch.limits(HTTP_LIMITS)?;
+        let sink = Arc::new(Bulk { url, headers, limits, encoding, form: self.shape });
         Ok(Built { sink, transport, options })
     }
 }
@@ -135,13 +148,21 @@ impl Sink for Bulk {
         out.extend_from_slice(b"\",\"_id\":\"");
         out.extend_from_slice(&record.uid.hex());
         out.extend_from_slice(b"\"}}\n");
-        let time = jiff::Timestamp::from_microsecond(record.time).unwrap_or_default();
-        let mut members = Vec::with_capacity(256);
-        write!(members, "\"@timestamp\":\"{time:.6}\",").expect("memory takes any bytes");
-        context.write_member(record, WithIndex::No, &mut members);
-        let document = out.len() - from;
-        record.body.write_with(&members, out);
-        let document = document..out.len() - from;
+        let start = out.len() - from;
+        let document = match self.form {
+            EventForm::Raw => {
+                let time = jiff::Timestamp::from_microsecond(record.time).unwrap_or_default();
+                let mut members = Vec::with_capacity(256);
+                write!(members, "\"@timestamp\":\"{time:.6}\",").expect("memory takes any bytes");
+                context.write_member(record, WithIndex::No, &mut members);
+                record.body.write_with(&members, out);
+                start..out.len() - from
+            }
+            EventForm::Ecs => {
+                let event = shape::ecs::frame(record, context, WithIndex::No, out);
+                start + event.start..start + event.end
+            }
+        };
         out.push(b'\n');
         document
     }
@@ -158,6 +179,11 @@ impl Sink for Bulk {
 
     fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {
         match (reply.outcome(), reply) {
+            // It was carried out; in two pieces it is again, without harm, and the answers are half as long.
+            (_, Reply::Failed { kind: Failure::Answer, .. }) if batch.records.len() > 1 => Outcome::Split,
+            (Some(Outcome::Reject(Refusal { status: 400, .. })), _) if self.encoding == Encoding::Zstd => {
+                Outcome::Hold { reason: "http 400 (is zstd taken here? Elasticsearch takes gzip)".to_owned() }
+            }
             (Some(outcome), _) => outcome,
             (None, Reply::Http { body, .. }) => match serde_json::from_slice::<Answer>(body) {
                 Ok(answer) if answer.items.len() == batch.records.len() => items(&answer.items),
@@ -168,13 +194,22 @@ impl Sink for Bulk {
             (None, _) => nonsense("not an http answer"),
         }
     }
+
+    fn diverted(&self, reply: &Reply) -> u64 {
+        let Reply::Http { body, .. } = reply else { return 0 };
+        if memchr::memmem::find(body, b"failure_store").is_none() {
+            return 0;
+        }
+        let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
+        answer.items.iter().filter(|item| item.create.is_diverted()).count() as u64
+    }
 }
 
 fn nonsense(reason: &str) -> Outcome {
     Outcome::Retry { after: None, reason: reason.to_owned() }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Answer {
     items: Vec<Item>,
 }
@@ -189,6 +224,7 @@ struct Item {
 struct Created {
     status: u16,
     error: Option<ItemError>,
+    failure_store: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -216,6 +252,11 @@ impl Created {
             _ if self.is_configuration() => Verdict::Hold,
             _ => Verdict::Refused,
         }
+    }
+
+    /// Taken, but into the failure store.
+    fn is_diverted(&self) -> bool {
+        (200..300).contains(&self.status) && self.failure_store.as_deref() == Some("used")
     }
 
     /// Refusals that every document would meet.
@@ -338,6 +379,67 @@ mod tests {
         ] {
             assert!(judged(nonsense).starts_with("Retry"));
         }
+    }
+
+    #[test]
+    fn what_went_into_the_failure_store_is_delivered_and_counted() {
+        let sink = bulk();
+        let batch = batch(&sink, &["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"]);
+        let body = json!({"errors": false, "items": [
+            {"create": {"status": 201, "failure_store": "used"}},
+            {"create": {"status": 201}},
+            {"create": {"status": 400, "error": {"type": "document_parsing_exception"}, "failure_store": "not_enabled"}},
+        ]});
+        let reply = Reply::Http { status: 200, headers: HeaderMap::new(), body: body.to_string().into() };
+        assert_eq!(sink.diverted(&reply), 1);
+        let told = format!("{:?}", sink.judge(&batch, &sink.request(&batch), &reply));
+        assert!(told.starts_with("Partial { retry: [], reject: [(2, "), "{told}");
+        assert_eq!(sink.diverted(&Reply::Done), 0);
+    }
+
+    #[test]
+    fn a_refusal_of_all_is_not_the_records_fault_under_zstd() {
+        let of = |compression: &str, status, body: &str| {
+            let options = json!({"endpoint": "https://es:9200", "compression": compression});
+            let sink = build("elasticsearch", options).unwrap().sink;
+            let batch = batch(&sink, &["{\"a\":1}", "{\"a\":2}"]);
+            let reply = Reply::Http { status, headers: HeaderMap::new(), body: body.to_owned().into() };
+            format!("{:?}", sink.judge(&batch, &sink.request(&batch), &reply))
+        };
+        assert!(of("zstd", 400, "{}").starts_with("Hold"));
+        assert!(of("zstd", 400, "request body too large").starts_with("Split"));
+        assert!(of("gzip", 400, "{}").starts_with("Reject"));
+    }
+
+    #[test]
+    fn an_answer_that_is_too_long_is_asked_for_in_halves() {
+        let sink = bulk();
+        let reply = Reply::Failed { kind: Failure::Answer, text: "too long".to_owned() };
+        let many = batch(&sink, &["{\"a\":1}", "{\"a\":2}"]);
+        assert!(matches!(sink.judge(&many, &sink.request(&many), &reply), Outcome::Split));
+        let one = batch(&sink, &["{\"a\":1}"]);
+        assert!(matches!(sink.judge(&one, &sink.request(&one), &reply), Outcome::Retry { .. }));
+    }
+
+    #[test]
+    fn the_shape_ecs_keeps_the_event_and_its_id() {
+        let options = json!({"endpoint": "https://es:9200", "shape": "ecs"});
+        let sink = build("elasticsearch", options).unwrap().sink;
+        let line = r#"{"kind":"Event","verb":"get","requestObject":{"a":1}}"#;
+        let batch = batch(&sink, &[line]);
+        let text = raw(&batch);
+        let (action, source) = text.trim_end().split_once('\n').unwrap();
+        let uid = batch.records[0].uid;
+        assert_eq!(action, format!("{{\"create\":{{\"_index\":\"audit\",\"_id\":\"{uid}\"}}}}"));
+        let source: serde_json::Value = serde_json::from_str(source).unwrap();
+        assert_eq!(source["event"]["action"], "get");
+        assert_eq!(source["auditship"]["uid"], uid.to_string());
+        assert_eq!(&*batch.document(&batch.records[0], text.as_bytes()), line.as_bytes());
+        // Tried again, it is the event's bodies that are strings.
+        let flat = raw(&batch.flattened(&[0]).unwrap().batch.unwrap());
+        let flat: serde_json::Value = serde_json::from_str(flat.lines().nth(1).unwrap()).unwrap();
+        assert_eq!(flat["kubernetes"]["audit"]["requestObject"], r#"{"a":1}"#);
+        assert_eq!(flat["event"], source["event"]);
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! record its uid, so that a receiver can tell repetitions; `query` can put the same name into the URL.
 
 use super::{
-    Auth, BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, IDEMPOTENCY_KEY, Invalid, RateLimit, Tls,
-    authorize, body_headers, frame_line, frame_object, own_headers, refused_without_names,
+    Auth, BatchOptions, Built, Connection, EventForm, HTTP_LIMITS, HttpCommon, IDEMPOTENCY_KEY, Invalid,
+    RateLimit, Tls, authorize, body_headers, frame_object, own_headers, refused_without_names,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, Envelope, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink};
+use crate::shape;
+use crate::sink::{Context, Envelope, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::Record;
 use bytes::Bytes;
@@ -46,6 +47,9 @@ pub struct Http {
     /// Where a success's JSON answer counts the events that were refused all the same, as a JSON pointer (RFC 6901)
     /// such as `/failed`. Without it any 2xx is taken at its word.
     pub refused: Option<String>,
+    /// In whose words an event leaves (raw).
+    #[serde(default)]
+    pub shape: EventForm,
     /// Further headers. Their values are never shown.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -98,6 +102,7 @@ struct Generic {
     refused: Option<String>,
     method: Method,
     format: Format,
+    form: EventForm,
     headers: HeaderMap,
     limits: Limits,
     encoding: Encoding,
@@ -134,6 +139,7 @@ impl Http {
                 Verb::Put => Method::PUT,
             },
             format: self.format,
+            form: self.shape,
             headers,
             limits: self.batch.limits(HTTP_LIMITS)?,
             encoding,
@@ -253,10 +259,14 @@ impl Sink for Generic {
     }
 
     fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
-        match self.format {
-            Format::Ndjson => frame_line(record, context, out),
-            Format::JsonArray => frame_object(record, context, out),
+        let document = match self.form {
+            EventForm::Raw => frame_object(record, context, out),
+            EventForm::Ecs => shape::ecs::frame(record, context, WithIndex::Yes, out),
+        };
+        if self.format == Format::Ndjson {
+            out.push(b'\n');
         }
+        document
     }
 
     fn group(&self, record: &Record<'_>) -> GroupKey {
@@ -367,6 +377,19 @@ mod tests {
             let told = format!("{:?}", sink.judge(&batch, &sink.request(&batch), &reply));
             assert!(told.starts_with(want), "{body}: {told}");
         }
+    }
+
+    #[test]
+    fn the_shape_ecs_names_its_index() {
+        let sink = build("http", json!({"url": "http://x/", "shape": "ecs"})).unwrap().sink;
+        let batch = batch(&sink, &[r#"{"verb":"get"}"#]);
+        let record: Value = serde_json::from_str(&raw(&batch)).unwrap();
+        assert_eq!(
+            (&record["auditship"]["index"], &record["event"]["action"]),
+            (&json!("audit"), &json!("get"))
+        );
+        assert_eq!(record["kubernetes"]["audit"], json!({"verb": "get"}));
+        assert_eq!(&*batch.document(&batch.records[0], &batch.raw().unwrap()), br#"{"verb":"get"}"#);
     }
 
     #[test]

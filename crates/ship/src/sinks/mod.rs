@@ -13,7 +13,7 @@ pub mod otlp;
 pub mod stdout;
 
 pub(crate) use options::HTTP_LIMITS;
-pub use options::{Auth, Basic, BatchOptions, Connection, Invalid, RateLimit, Tls};
+pub use options::{Auth, Basic, BatchOptions, Connection, EventForm, Invalid, RateLimit, Tls};
 use options::{
     HttpCommon, IDEMPOTENCY_KEY, authorize, basic, body_headers, own_headers, sensitive, shipping,
 };

@@ -196,6 +196,17 @@ impl Connection {
     }
 }
 
+/// In whose words an event leaves; see docs/shapes.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventForm {
+    /// The event as it was logged.
+    #[default]
+    Raw,
+    /// Fields of the Elastic Common Schema, with the event in `kubernetes.audit`.
+    Ecs,
+}
+
 /// User name and password (RFC 7617).
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
