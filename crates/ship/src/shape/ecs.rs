@@ -18,7 +18,8 @@ const VERSION: &str = "8.11.0";
 pub(super) const SHAPE: Shape = Shape {
     name: "ecs",
     doc: "For Elasticsearch and OpenSearch: the fields of the Elastic Common Schema, version 8.11. The event stands\n\
-          unchanged in `kubernetes.audit`, so nothing is lost. Map that as `flattened` or with `dynamic: false`.",
+          unchanged in `kubernetes.audit`, so nothing is lost. Map that with `dynamic: false`,\n\
+          as in docs/outputs/elasticsearch.md: its field names run into thousands.",
     fields: &[
         field("@timestamp", "`stageTimestamp`, else the time of reading"),
         field("ecs.version", "`8.11.0`"),

@@ -3,6 +3,7 @@
 //! A sink is one file here and one line in the table at the end of this file: its config struct (as written),
 //! `build` (checked, as compiled), `impl Sink`, and tests.
 
+pub mod datadog;
 pub mod dir;
 pub mod elasticsearch;
 pub mod http;
@@ -10,6 +11,7 @@ mod layout;
 pub mod loki;
 mod options;
 pub mod otlp;
+pub mod splunk_hec;
 pub mod stdout;
 
 pub(crate) use options::HTTP_LIMITS;
@@ -157,6 +159,9 @@ sinks! {
     "otlp", Otlp, otlp::Otlp, archive: false, "OpenTelemetry's protocol over HTTP, for a collector or a backend.";
     "dir", Dir, dir::Dir, archive: true, "Compressed files in a local directory, by hour of event time.";
     "stdout", Stdout, stdout::Stdout, archive: false, "NDJSON on standard output.";
+    "datadog", Datadog, datadog::Datadog, archive: false, "Datadog, through its logs intake.";
+    "splunk_hec", SplunkHec, splunk_hec::SplunkHec, archive: false,
+        "Splunk, through the HTTP Event Collector, with indexer acknowledgement if asked for.";
 }
 
 #[cfg(test)]

@@ -117,11 +117,22 @@ impl Backend {
             Protocol::Bulk => Vec::new(),
             Protocol::Loki => loki(body),
             Protocol::Otlp => otlp(body),
-            Protocol::Json => records(std::str::from_utf8(body).unwrap())
-                .into_iter()
-                .map(|record| (record["auditship"]["uid"].as_str().unwrap().to_owned(), record.to_string()))
-                .collect(),
+            Protocol::Json | Protocol::Intake | Protocol::Collector => {
+                let member = if let Protocol::Collector = protocol { "fields" } else { "auditship" };
+                let uid = |record: &Value| record[member]["uid"].as_str().unwrap().to_owned();
+                records(std::str::from_utf8(body).unwrap())
+                    .iter()
+                    .map(|record| (uid(record), record.to_string()))
+                    .collect()
+            }
         };
+        // A collector names the first event that it does not take, and takes none of them.
+        if let (Protocol::Collector, Some(at)) =
+            (protocol, entries.iter().position(|(_, line)| refuses(line)))
+        {
+            let answer = json!({"text": "Invalid data format", "code": 6, "invalid-event-number": at});
+            return (400, answer.to_string());
+        }
         if entries.iter().any(|(_, line)| refuses(line)) {
             return (400, "bad record".to_owned());
         }
@@ -132,6 +143,8 @@ impl Backend {
             Protocol::Bulk => {}
             Protocol::Loki => return (204, String::new()),
             Protocol::Otlp | Protocol::Json => return (200, String::new()),
+            Protocol::Intake => return (202, "{}".to_owned()),
+            Protocol::Collector => return (200, json!({"text": "Success", "code": 0}).to_string()),
         }
         let text = std::str::from_utf8(body).unwrap();
         let lines: Vec<&str> = text.lines().collect();
@@ -173,6 +186,10 @@ enum Protocol {
     Bulk,
     Loki,
     Otlp,
+    /// Splunk's.
+    Collector,
+    /// Datadog's.
+    Intake,
     Json,
 }
 
@@ -182,6 +199,8 @@ impl Protocol {
             _ if path.ends_with("/_bulk") => Protocol::Bulk,
             _ if path.ends_with("/loki/api/v1/push") => Protocol::Loki,
             _ if path.ends_with("/v1/logs") => Protocol::Otlp,
+            _ if path.ends_with("/services/collector/event") => Protocol::Collector,
+            _ if path.ends_with("/api/v2/logs") => Protocol::Intake,
             _ => Protocol::Json,
         }
     }

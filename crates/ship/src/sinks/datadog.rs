@@ -1,0 +1,472 @@
+//! Datadog through its logs intake.
+//!
+//! Source: Datadog API reference, "Send logs" (`POST /api/v2/logs`): a JSON array, at most 5 MB uncompressed and
+//! 1,000 entries; an entry above 1 MB is cut, with a 2xx all the same; timestamps up to 18 hours back; 202 and no
+//! word about single entries. Compression: the reference names gzip; Datadog's own agent sends zstd to the same
+//! intake since 7.59 (DataDog/datadog-agent#27148), and so does Vector by default.
+//!
+//! Nothing recognises repetitions there: what is sent twice is stored twice, with the same `auditship.uid`.
+
+use super::{BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, body_headers, sensitive};
+use crate::batch::Batch;
+use crate::compress::Encoding;
+use crate::shape;
+use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink, WithIndex};
+use crate::units::{Duration, Endpoint, Secret};
+use auditship_event::{Record, text};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time;
+
+const ANSWER_BYTES: usize = 64 << 10;
+const API_KEY: HeaderName = HeaderName::from_static("dd-api-key");
+
+/// What the intake takes of one request and of one entry.
+const MOST_BYTES: usize = 5_000_000;
+const MOST_EVENTS: usize = 1_000;
+const MOST_EVENT_BYTES: usize = 1_000_000;
+/// Most tags of an entry.
+const MOST_TAGS: usize = 100;
+/// Longest tag, in characters (`docs.datadoghq.com/getting_started/tagging`).
+const TAG_CHARS: usize = 200;
+/// Tags that every entry has: cluster, node and index.
+const OWN_TAGS: usize = 3;
+
+/// Some way below what the intake takes. An event a little younger than 18 hours may be older when it arrives.
+const LIMITS: Limits = Limits {
+    bytes: 4_500_000,
+    packed_bytes: None,
+    events: MOST_EVENTS,
+    age: time::Duration::from_secs(1),
+    event_bytes: Some(950_000),
+    event_age: Some(time::Duration::from_secs(18 * 3600 - 300)),
+};
+
+const ARRAY: Envelope =
+    Envelope { prefix: Bytes::from_static(b"["), separator: b",", suffix: b"]", seal: None };
+
+/// Ships to Datadog.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Datadog {
+    /// The site of your organisation (datadoghq.com).
+    pub site: Option<Site>,
+    /// Instead of `site`: the base URL of a proxy or of another receiver, to which `/api/v2/logs` is added.
+    pub endpoint: Option<Endpoint>,
+    /// How to authenticate.
+    pub auth: Auth,
+    /// In whose words an event leaves (datadog).
+    #[serde(default)]
+    pub shape: Form,
+    /// `ddsource` (kubernetes.audit, which Datadog has a pipeline for).
+    pub source: Option<String>,
+    /// `service` (kube-apiserver).
+    pub service: Option<String>,
+    /// Further tags, such as `env: prod`, at most 97. `cluster`, `node` and `index` are there by themselves.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// Compression of requests (zstd).
+    pub compression: Option<Encoding>,
+    /// Size and age of one request (4.5MB and 1,000 events at most; events of up to 950KB).
+    #[serde(default)]
+    pub batch: BatchOptions,
+    /// Limits on what is sent.
+    #[serde(default)]
+    pub rate_limit: RateLimit,
+    /// Longest time for one request (30s).
+    pub timeout: Option<Duration>,
+    /// Most requests at the same time (8); it adapts below that.
+    pub concurrency: Option<u32>,
+    /// How the server's certificate is checked.
+    #[serde(default)]
+    pub tls: Tls,
+    /// How connections are made and kept.
+    #[serde(default)]
+    pub connection: Connection,
+}
+
+/// A site of Datadog (`docs.datadoghq.com/getting_started/site`).
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+pub enum Site {
+    /// US1
+    #[default]
+    #[serde(rename = "datadoghq.com")]
+    Us1,
+    /// US3
+    #[serde(rename = "us3.datadoghq.com")]
+    Us3,
+    /// US5
+    #[serde(rename = "us5.datadoghq.com")]
+    Us5,
+    /// EU1
+    #[serde(rename = "datadoghq.eu")]
+    Eu1,
+    /// AP1
+    #[serde(rename = "ap1.datadoghq.com")]
+    Ap1,
+    /// AP2
+    #[serde(rename = "ap2.datadoghq.com")]
+    Ap2,
+    /// UK1
+    #[serde(rename = "uk1.datadoghq.com")]
+    Uk1,
+    /// US1-FED
+    #[serde(rename = "ddog-gov.com")]
+    Us1Fed,
+    /// US2-FED
+    #[serde(rename = "us2.ddog-gov.com")]
+    Us2Fed,
+}
+
+impl Site {
+    fn base(self) -> &'static str {
+        match self {
+            Site::Us1 => "https://http-intake.logs.datadoghq.com",
+            Site::Us3 => "https://http-intake.logs.us3.datadoghq.com",
+            Site::Us5 => "https://http-intake.logs.us5.datadoghq.com",
+            Site::Eu1 => "https://http-intake.logs.datadoghq.eu",
+            Site::Ap1 => "https://http-intake.logs.ap1.datadoghq.com",
+            Site::Ap2 => "https://http-intake.logs.ap2.datadoghq.com",
+            Site::Uk1 => "https://http-intake.logs.uk1.datadoghq.com",
+            Site::Us1Fed => "https://http-intake.logs.ddog-gov.com",
+            Site::Us2Fed => "https://http-intake.logs.us2.ddog-gov.com",
+        }
+    }
+}
+
+/// How to authenticate.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// An API key.
+    ApiKey(Secret),
+}
+
+/// In whose words an event leaves; see docs/shapes.md.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Datadog's standard attributes beside the event's own.
+    #[default]
+    Datadog,
+    /// The event's text as `message`, which Datadog makes attributes of.
+    Raw,
+}
+
+struct Intake {
+    url: String,
+    headers: HeaderMap,
+    limits: Limits,
+    encoding: Encoding,
+    form: Form,
+    /// The members that all entries share, escaped, without the last quote of the tags, which the index goes before.
+    members: Vec<u8>,
+}
+
+impl Datadog {
+    pub(super) fn build(&self, context: &Context) -> Result<Built, Invalid> {
+        let base = match (&self.endpoint, self.site) {
+            (Some(_), Some(_)) => {
+                return Err(Invalid::new("endpoint", "is instead of `site`, not beside it"));
+            }
+            (Some(endpoint), None) => endpoint.0.as_str(),
+            (None, site) => site.unwrap_or_default().base(),
+        };
+        if base.contains(['?', '#']) {
+            return Err(Invalid::new("endpoint", "must not hold a query"));
+        }
+        let common = HttpCommon {
+            endpoint: base,
+            path: "endpoint",
+            rate_limit: &self.rate_limit,
+            timeout: self.timeout,
+            concurrency: self.concurrency,
+            tls: &self.tls,
+            connection: &self.connection,
+        };
+        let (transport, options) = common.check()?;
+        let encoding = self.compression.unwrap_or(Encoding::Zstd);
+        let mut headers = HeaderMap::new();
+        body_headers(&mut headers, "application/json", encoding);
+        let Auth::ApiKey(key) = &self.auth;
+        headers.insert(API_KEY, sensitive("auth", key.reveal())?);
+        let sink = Arc::new(Intake {
+            url: format!("{}/api/v2/logs", base.trim_end_matches('/')),
+            headers,
+            limits: self.limits()?,
+            encoding,
+            form: self.shape,
+            members: self.members(context)?,
+        });
+        Ok(Built { sink, transport, options })
+    }
+
+    fn limits(&self) -> Result<Limits, Invalid> {
+        let limits = self.batch.limits(LIMITS)?;
+        if limits.bytes > MOST_BYTES {
+            return Err(Invalid::new("batch.bytes", "must not be above 5MB: Datadog takes no more"));
+        }
+        if limits.events > MOST_EVENTS {
+            return Err(Invalid::new("batch.events", "must not be above 1000: Datadog takes no more"));
+        }
+        if limits.event_bytes.is_some_and(|bytes| bytes > MOST_EVENT_BYTES) {
+            return Err(Invalid::new(
+                "batch.event_bytes",
+                "must not be above 1MB: Datadog cuts off the rest",
+            ));
+        }
+        Ok(limits)
+    }
+
+    fn members(&self, context: &Context) -> Result<Vec<u8>, Invalid> {
+        if self.tags.len() > MOST_TAGS - OWN_TAGS {
+            return Err(Invalid::new("tags", "must not be more than 97"));
+        }
+        let mut out = Vec::new();
+        for (name, value) in [
+            ("\"ddsource\":\"", self.source.as_deref().unwrap_or("kubernetes.audit")),
+            ("\",\"service\":\"", self.service.as_deref().unwrap_or("kube-apiserver")),
+            ("\",\"hostname\":\"", context.node()),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            text::escape_into(value, &mut out);
+        }
+        out.extend_from_slice(b"\",\"ddtags\":\"");
+        tag("cluster", context.cluster(), &mut out);
+        out.push(b',');
+        tag("node", context.node(), &mut out);
+        for (key, value) in &self.tags {
+            if !is_tag_key(key) || ["cluster", "node", "index"].contains(&key.as_str()) {
+                let message = "a key begins with a letter, holds only lower-case letters, digits, `_`, `-`, `.` and `/`, \
+                               and is none of `cluster`, `node`, `index`";
+                return Err(Invalid::new("tags", message));
+            }
+            out.push(b',');
+            tag(key, value, &mut out);
+        }
+        Ok(out)
+    }
+}
+
+fn is_tag_key(key: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-./".contains(c);
+    key.starts_with(|c: char| c.is_ascii_lowercase()) && key.len() < TAG_CHARS && key.chars().all(fits)
+}
+
+/// Appends `key:value` as Datadog would write it: lower case, everything but letters, digits and `_-:./` as `_`. So
+/// nothing in it needs an escape, and no comma of a value begins another tag.
+fn tag(key: &str, value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(key.as_bytes());
+    out.push(b':');
+    let fits = |c: &char| c.is_alphanumeric() || "_-:./".contains(*c);
+    let chars = value.chars().flat_map(char::to_lowercase).map(|c| if fits(&c) { c } else { '_' });
+    for c in chars.take(TAG_CHARS.saturating_sub(key.len() + 1)) {
+        out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+}
+
+impl Sink for Intake {
+    fn kind(&self) -> &'static str {
+        "datadog"
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn envelope(&self, _: &GroupKey) -> Envelope {
+        ARRAY
+    }
+
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
+        let from = out.len();
+        out.push(b'{');
+        out.extend_from_slice(&self.members);
+        out.push(b',');
+        tag("index", record.index.as_str(), out);
+        out.extend_from_slice(format!("\",\"timestamp\":{}", record.time.div_euclid(1_000)).as_bytes());
+        let document = match self.form {
+            Form::Datadog => {
+                shape::datadog::members(record, context, out);
+                0..out.len() + 1 - from
+            }
+            Form::Raw => {
+                out.push(b',');
+                context.write_member(record, WithIndex::Yes, out);
+                out.extend_from_slice(b",\"message\":\"");
+                let start = out.len() - from;
+                text::escape_into(&String::from_utf8_lossy(&record.body.to_vec()), out);
+                let document = start..out.len() - from;
+                out.push(b'"');
+                document
+            }
+        };
+        out.push(b'}');
+        document
+    }
+
+    fn embedding(&self) -> Embedding {
+        match self.form {
+            Form::Datadog => Embedding::Inline,
+            Form::Raw => Embedding::Escaped,
+        }
+    }
+
+    fn request(&self, batch: &Batch) -> Op {
+        Op::Http {
+            method: Method::POST,
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body: batch.body.clone(),
+            answer_bytes: ANSWER_BYTES,
+        }
+    }
+
+    fn judge(&self, _: &Batch, _: &Op, reply: &Reply) -> Outcome {
+        match (reply.outcome(), reply) {
+            (Some(outcome), _) => outcome,
+            (None, Reply::Http { status: 202, .. }) => Outcome::Delivered,
+            // Receivers that speak Datadog's language answer 200 and an object.
+            (None, Reply::Http { body, .. }) if body.trim_ascii().starts_with(b"{") => Outcome::Delivered,
+            (None, _) => Outcome::Retry { after: None, reason: "the answer is not an intake's".to_owned() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{batch, build, raw};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn sink(more: Value) -> Arc<dyn Sink> {
+        let mut options = json!({"auth": {"api_key": "hunter2"}, "tags": {"env": "Pr,od", "team": "a\"b"}});
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        build("datadog", options).unwrap().sink
+    }
+
+    #[test]
+    fn an_entry_has_what_datadog_asks_for() {
+        let lines = [r#"{"kind":"Event","verb":"get","requestURI":"/x"}"#, r#"{"kind":"Event"}"#];
+        let batch = batch(&sink(json!({})), &lines);
+        let entries: Vec<Value> = serde_json::from_str(&raw(&batch)).unwrap();
+        let entry = &entries[0];
+        assert_eq!(entry["ddsource"], "kubernetes.audit");
+        assert_eq!(entry["ddtags"], "cluster:prod,node:node-1,env:pr_od,team:a_b,index:audit");
+        assert_eq!((&entry["hostname"], &entry["service"]), (&json!("node-1"), &json!("kube-apiserver")));
+        assert_eq!(entry["timestamp"], 1_795_487_459_123_i64);
+        assert_eq!((&entry["verb"], &entry["message"]), (&json!("get"), &json!("get /x")));
+        assert_eq!(entry["auditship"]["uid"], batch.records[0].uid.to_string());
+        // A dead letter is the whole entry.
+        let bytes = batch.raw().unwrap();
+        let letter: Value = serde_json::from_slice(&batch.document(&batch.records[0], &bytes)).unwrap();
+        assert_eq!(&letter, entry);
+        assert_eq!(batch.flattened(&[0, 1]).unwrap().unchanged, [0, 1]);
+    }
+
+    #[test]
+    fn raw_is_the_event_as_text() {
+        let line = r#"{"kind":"Event","a":"\"\u00e9"}"#;
+        let batch = batch(&sink(json!({"shape": "raw"})), &[line]);
+        let entries: Vec<Value> = serde_json::from_str(&raw(&batch)).unwrap();
+        assert_eq!(entries[0]["message"], line);
+        assert_eq!(entries[0]["auditship"]["index"], "audit");
+        assert_eq!(&*batch.document(&batch.records[0], &batch.raw().unwrap()), line.as_bytes());
+    }
+
+    #[test]
+    fn tags_are_bounded_and_hold_no_comma() {
+        let mut out = Vec::new();
+        tag("k", &format!("ÄB,c d\"\\{}", "x".repeat(300)), &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("k:äb_c_d__xx"), "{text}");
+        assert_eq!(text.chars().count(), TAG_CHARS);
+    }
+
+    #[test]
+    fn requests_and_answers() {
+        let sink = sink(json!({"site": "datadoghq.eu"}));
+        let batch = batch(&sink, &["{}", "{\"a\":1}"]);
+        let asked = sink.request(&batch);
+        let Op::Http { url, headers, .. } = &asked else { panic!("not http") };
+        assert_eq!(url, "https://http-intake.logs.datadoghq.eu/api/v2/logs");
+        assert_eq!(
+            (&headers["dd-api-key"], &headers["content-encoding"]),
+            (&"hunter2".parse().unwrap(), &"zstd".parse().unwrap())
+        );
+        assert!(!format!("{headers:?}").contains("hunter2"));
+        for (status, body, want) in [
+            (202, "", "Delivered"),
+            (202, "{}", "Delivered"),
+            (200, " {}", "Delivered"),
+            (200, "<html>", "Retry"),
+            (400, "{}", "Reject"),
+            (401, "", "Hold"),
+            (403, "", "Hold"),
+            (408, "", "Retry"),
+            (413, "", "Split"),
+            (429, "", "Retry"),
+            (500, "", "Retry"),
+            (503, "", "Retry"),
+        ] {
+            let reply = Reply::Http { status, headers: HeaderMap::new(), body: body.into() };
+            let told = format!("{:?}", sink.judge(&batch, &asked, &reply));
+            assert!(told.starts_with(want), "{status} {body}: {told}");
+        }
+    }
+
+    #[test]
+    fn every_site_has_its_intake() {
+        // docs.datadoghq.com/api/latest/logs/send-logs
+        for site in [
+            "datadoghq.com",
+            "us3.datadoghq.com",
+            "us5.datadoghq.com",
+            "datadoghq.eu",
+            "ap1.datadoghq.com",
+            "ap2.datadoghq.com",
+            "uk1.datadoghq.com",
+            "ddog-gov.com",
+            "us2.ddog-gov.com",
+        ] {
+            let known: Site = serde_json::from_value(json!(site)).unwrap();
+            assert_eq!(known.base(), format!("https://http-intake.logs.{site}"));
+        }
+    }
+
+    #[test]
+    fn mistakes() {
+        let key = json!({"api_key": "hunter2"});
+        for (options, want) in [
+            (
+                json!({"auth": key, "site": "datadoghq.com", "endpoint": "http://x"}),
+                "endpoint: is instead of `site`",
+            ),
+            (json!({"auth": key, "endpoint": "http://x?y"}), "endpoint: must not hold a query"),
+            (json!({"auth": key, "site": "datadog.example"}), "unknown variant"),
+            (json!({"site": "datadoghq.com"}), "missing field `auth`"),
+            (json!({"auth": key, "batch": {"bytes": "6MB"}}), "batch.bytes: must not be above 5MB"),
+            (json!({"auth": key, "batch": {"events": 1001}}), "batch.events: must not be above 1000"),
+            (
+                json!({"auth": key, "batch": {"event_bytes": "2MB"}}),
+                "batch.event_bytes: must not be above 1MB",
+            ),
+            (json!({"auth": key, "tags": {"index": "x"}}), "tags: a key begins"),
+            (json!({"auth": key, "tags": {"1a": "x"}}), "tags: a key begins"),
+            (json!({"auth": {"api_key": "hunter2\n3"}}), "auth: holds characters"),
+        ] {
+            let told = build("datadog", options.clone()).err().unwrap_or_default();
+            assert!(told.starts_with(want), "{options}: {told}");
+            assert!(!told.contains("hunter2"));
+        }
+    }
+}

@@ -1,0 +1,702 @@
+//! Splunk through the event endpoint of its HTTP Event Collector (HEC), with indexer acknowledgement if asked for.
+//!
+//! Sources: Splunk, "Format events for HTTP Event Collector" (one object after the other; `time` in seconds, `fields`
+//! flat), "Troubleshoot HTTP Event Collector" (the reply codes, 0 to 27, and their statuses), "About HTTP Event
+//! Collector Indexer Acknowledgment" (`X-Splunk-Request-Channel`, `ackId`, `/services/collector/ack`).
+//!
+//! Three things that Splunk does not say, and what is made of them:
+//! - *Were the events before `invalid-event-number` indexed?* Clients differ, and its makers only say that processing
+//!   stopped there (open-telemetry/opentelemetry-collector-contrib#36113). So all others are sent again: some may be
+//!   there twice, none is missing.
+//! - *What does `false` mean?* Not yet, never, or an id that the indexer does not know (it counts them anew after a
+//!   restart, and another indexer has its own). So it is asked again for a time, then the batch is sent again; and a
+//!   question that fails in a way which a restart would explain is not asked again, lest somebody else's id answers.
+//! - *Which indexer?* Behind a load balancer the one that its cookie names: questions carry the cookies that came
+//!   with the answer to their own batch, and no others (vectordotdev/vector#19417).
+
+use super::{
+    BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, body_headers,
+    sensitive,
+};
+use crate::batch::Batch;
+use crate::compress::Encoding;
+use crate::sink::{Context, Failure, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
+use crate::units::{Duration, Endpoint, Secret};
+use auditship_event::{Record, text};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time;
+
+const ANSWER_BYTES: usize = 64 << 10;
+const CHANNEL: HeaderName = HeaderName::from_static("x-splunk-request-channel");
+
+/// Splunk Cloud advises against requests above 1 MB; a server's own limit is `max_content_length`.
+const LIMITS: Limits = Limits { bytes: 1_000_000, event_bytes: Some(900_000), ..HTTP_LIMITS };
+
+/// The first wait before an acknowledgement is asked for.
+const ASK_AFTER: time::Duration = time::Duration::from_secs(1);
+/// How long it is asked for by default. Splunk's own forwarders wait as long for theirs.
+const ACK_TIMEOUT: time::Duration = time::Duration::from_secs(300);
+/// Requests at the same time where each waits for its acknowledgement, which takes seconds.
+const ACK_CONCURRENCY: u32 = 32;
+/// Longest cookies that are given back.
+const COOKIE_BYTES: usize = 4096;
+
+/// Ships to Splunk.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SplunkHec {
+    /// Base URL, such as `https://splunk.example:8088` or `https://http-inputs-acme.splunkcloud.com`;
+    /// `/services/collector/event` is added.
+    pub endpoint: Endpoint,
+    /// How to authenticate.
+    pub auth: Auth,
+    /// Which Splunk index an event goes to (from_route).
+    #[serde(default)]
+    pub index: IndexFrom,
+    /// `source` (kube-apiserver).
+    pub source: Option<String>,
+    /// `sourcetype` (kube:apiserver-audit).
+    pub sourcetype: Option<String>,
+    /// Wait until the indexer acknowledges each batch. The token must have indexer acknowledgement turned on; Splunk
+    /// Cloud does not have it.
+    #[serde(default)]
+    pub acknowledgement: bool,
+    /// How long an acknowledgement is asked for before the batch is sent again (5m).
+    pub ack_timeout: Option<Duration>,
+    /// Compression of requests (gzip): `gzip` or `none`.
+    pub compression: Option<Encoding>,
+    /// Size and age of one request (1MB; events of up to 900KB).
+    #[serde(default)]
+    pub batch: BatchOptions,
+    /// Limits on what is sent.
+    #[serde(default)]
+    pub rate_limit: RateLimit,
+    /// Longest time for one request (30s).
+    pub timeout: Option<Duration>,
+    /// Most requests at the same time (8, with acknowledgement 32); it adapts below that.
+    pub concurrency: Option<u32>,
+    /// How the server's certificate is checked.
+    #[serde(default)]
+    pub tls: Tls,
+    /// How connections are made and kept.
+    #[serde(default)]
+    pub connection: Connection,
+}
+
+/// How to authenticate.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// A HEC token.
+    Token(Secret),
+}
+
+/// Which Splunk index an event goes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexFrom {
+    /// The one that its route names, if that can be the name of a Splunk index; else the token's default. The token must
+    /// allow it.
+    #[default]
+    FromRoute,
+    /// The token's default. The route's name is in the field `audit_index`.
+    Default,
+}
+
+struct Collector {
+    events_url: String,
+    ack_url: String,
+    headers: HeaderMap,
+    ack_headers: HeaderMap,
+    limits: Limits,
+    encoding: Encoding,
+    index: IndexFrom,
+    acknowledgement: bool,
+    patience: time::Duration,
+    /// `,"host":…,"source":…,"sourcetype":…`, escaped.
+    metadata: Vec<u8>,
+}
+
+impl SplunkHec {
+    pub(super) fn build(&self, context: &Context) -> Result<Built, Invalid> {
+        let concurrency = self.concurrency.or(self.acknowledgement.then_some(ACK_CONCURRENCY));
+        let common = HttpCommon {
+            endpoint: &self.endpoint.0,
+            path: "endpoint",
+            rate_limit: &self.rate_limit,
+            timeout: self.timeout,
+            concurrency,
+            tls: &self.tls,
+            connection: &self.connection,
+        };
+        let (transport, options) = common.check()?;
+        if self.endpoint.0.contains(['?', '#']) {
+            return Err(Invalid::new("endpoint", "must not hold a query"));
+        }
+        let encoding = self.compression.unwrap_or_default();
+        if encoding == Encoding::Zstd {
+            return Err(Invalid::new("compression", "must be gzip or none: Splunk takes no zstd"));
+        }
+        if self.ack_timeout.is_some() && !self.acknowledgement {
+            return Err(Invalid::new("ack_timeout", "is for `acknowledgement: true`"));
+        }
+        let Auth::Token(token) = &self.auth;
+        let mut ack_headers = HeaderMap::new();
+        let value = sensitive("auth", &format!("Splunk {}", token.reveal().trim()))?;
+        ack_headers.insert(header::AUTHORIZATION, value);
+        ack_headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let base = self.endpoint.0.trim_end_matches('/');
+        if self.acknowledgement {
+            let channel = HeaderValue::from_str(&channel(context, base));
+            ack_headers.insert(CHANNEL, channel.expect("digits and hyphens fit into a header"));
+        }
+        let mut headers = ack_headers.clone();
+        body_headers(&mut headers, "application/json", encoding);
+        body_headers(&mut ack_headers, "application/json", Encoding::None);
+        let sink = Arc::new(Collector {
+            events_url: url(base, "event"),
+            ack_url: url(base, "ack"),
+            headers,
+            ack_headers,
+            limits: self.batch.limits(LIMITS)?,
+            encoding,
+            index: self.index,
+            acknowledgement: self.acknowledgement,
+            patience: self.ack_timeout.map_or(ACK_TIMEOUT, |timeout| timeout.0),
+            metadata: self.metadata(context),
+        });
+        Ok(Built { sink, transport, options })
+    }
+
+    fn metadata(&self, context: &Context) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (name, value) in [
+            (",\"host\":\"", context.node()),
+            ("\",\"source\":\"", self.source.as_deref().unwrap_or("kube-apiserver")),
+            ("\",\"sourcetype\":\"", self.sourcetype.as_deref().unwrap_or("kube:apiserver-audit")),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            text::escape_into(value, &mut out);
+        }
+        out.push(b'"');
+        out
+    }
+}
+
+/// The address of one of the collector's endpoints: `event`, `ack` or `health`.
+fn url(base: &str, endpoint: &str) -> String {
+    format!("{base}/services/collector/{endpoint}")
+}
+
+/// A GUID for this output: Splunk wants one for each client, the same for as long as it waits for acknowledgements.
+/// Nothing breaks where two share one: the ids that a channel hands out are all different.
+fn channel(context: &Context, endpoint: &str) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("auditship 2026-11 splunk channel");
+    for part in [context.cluster(), context.node(), endpoint] {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    // Version 8, "custom" (RFC 9562 §5.8).
+    bytes[6] = bytes[6] & 0x0f | 0x80;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// Whether Splunk would have an index of that name (Splunk, "Create custom indexes").
+fn is_index(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    !name.is_empty() && !name.starts_with(['_', '-']) && !name.contains("kvstore") && name.chars().all(fits)
+}
+
+impl Sink for Collector {
+    fn kind(&self) -> &'static str {
+        "splunk_hec"
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
+        let from = out.len();
+        let (sign, time) = (if record.time < 0 { "-" } else { "" }, record.time.unsigned_abs());
+        let time = format!("{{\"time\":{sign}{}.{:06}", time / 1_000_000, time % 1_000_000);
+        out.extend_from_slice(time.as_bytes());
+        out.extend_from_slice(&self.metadata);
+        let index = record.index.as_str();
+        let routed = self.index == IndexFrom::FromRoute && is_index(index);
+        if routed {
+            out.extend_from_slice(format!(",\"index\":\"{index}\"").as_bytes());
+        }
+        out.extend_from_slice(b",\"fields\":{");
+        context.write_origin(record, WithIndex::No, out);
+        if !routed {
+            out.extend_from_slice(b",\"audit_index\":\"");
+            text::escape_into(index, out);
+            out.push(b'"');
+        }
+        out.extend_from_slice(b"},\"event\":");
+        let start = out.len() - from;
+        record.body.write(out);
+        let document = start..out.len() - from;
+        out.extend_from_slice(b"}\n");
+        document
+    }
+
+    fn request(&self, batch: &Batch) -> Op {
+        Op::Http {
+            method: Method::POST,
+            url: self.events_url.clone(),
+            headers: self.headers.clone(),
+            body: batch.body.clone(),
+            answer_bytes: ANSWER_BYTES,
+        }
+    }
+
+    fn judge(&self, batch: &Batch, asked: &Op, reply: &Reply) -> Outcome {
+        let answer = match reply {
+            Reply::Http { body, .. } => serde_json::from_slice::<Answer>(body).unwrap_or_default(),
+            _ => Answer::default(),
+        };
+        match asked {
+            Op::Http { url, .. } if *url == self.ack_url => self.judge_ack(asked, &answer, reply),
+            _ => self.judge_events(batch, &answer, reply),
+        }
+    }
+
+    fn patience(&self) -> time::Duration {
+        self.patience
+    }
+}
+
+/// What a collector answers, as far as it is read.
+#[derive(Default, Deserialize)]
+struct Answer {
+    code: Option<u16>,
+    #[serde(rename = "invalid-event-number")]
+    invalid_event_number: Option<usize>,
+    #[serde(rename = "ackId", alias = "ackID")]
+    ack_id: Option<Value>,
+    #[serde(default)]
+    acks: BTreeMap<String, bool>,
+}
+
+impl Collector {
+    fn judge_events(&self, batch: &Batch, answer: &Answer, reply: &Reply) -> Outcome {
+        let outcome = reply.outcome();
+        match (outcome, answer.code) {
+            // Too large is too large, whatever the code is.
+            (Some(Outcome::Split), _) => Outcome::Split,
+            (Some(outcome), None) => outcome,
+            (None, None) => nonsense("the answer is not a collector's"),
+            (None, Some(0 | 24 | 25)) => self.accepted(answer, reply),
+            (outcome, Some(code)) => judge_code(code, batch, answer, reply)
+                .or(outcome)
+                .unwrap_or_else(|| nonsense("the answer's code is not known")),
+        }
+    }
+
+    /// The events are in, and acknowledged as far as they will be.
+    fn accepted(&self, answer: &Answer, reply: &Reply) -> Outcome {
+        if !self.acknowledgement {
+            return Outcome::Delivered;
+        }
+        let Some(id) = answer.ack_id.as_ref().and_then(ack_id) else {
+            let reason = "the token has indexer acknowledgement turned off".to_owned();
+            return Outcome::Hold { reason };
+        };
+        let mut headers = self.ack_headers.clone();
+        if let Some(cookies) = cookies(reply) {
+            headers.insert(header::COOKIE, cookies);
+        }
+        let op = Op::Http {
+            method: Method::POST,
+            url: self.ack_url.clone(),
+            headers,
+            body: Bytes::from(format!("{{\"acks\":[{id}]}}")),
+            answer_bytes: ANSWER_BYTES,
+        };
+        Outcome::Ask { op, after: ASK_AFTER }
+    }
+
+    fn judge_ack(&self, asked: &Op, answer: &Answer, reply: &Reply) -> Outcome {
+        let again = || Outcome::Ask { op: asked.clone(), after: ASK_AFTER };
+        match (reply.outcome(), answer.code, reply) {
+            // One id was asked for, so it is the only one.
+            (None, _, _) => match answer.acks.values().next() {
+                Some(true) => Outcome::Delivered,
+                Some(false) => again(),
+                None => nonsense("the answer is not about acknowledgements"),
+            },
+            (_, Some(code @ (10 | 11 | 14)), _) => hold(reply, code, channel_words(code)),
+            // Busy is not gone.
+            (_, Some(9 | 18..=20 | 26 | 27), _) | (_, _, Reply::Http { status: 429, .. }) => again(),
+            (_, _, Reply::Failed { kind: Failure::Timeout, .. }) => again(),
+            (Some(outcome), _, _) => outcome,
+        }
+    }
+}
+
+fn nonsense(reason: &str) -> Outcome {
+    Outcome::Retry { after: None, reason: reason.to_owned() }
+}
+
+fn hold(reply: &Reply, code: u16, words: &str) -> Outcome {
+    Outcome::Hold { reason: reason(reply, code, words) }
+}
+
+/// In our words: the server's own may quote an event.
+fn reason(reply: &Reply, code: u16, words: &str) -> String {
+    format!("http {}, code {code}: {words}", status(reply))
+}
+
+fn status(reply: &Reply) -> u16 {
+    match reply {
+        Reply::Http { status, .. } => *status,
+        _ => 0,
+    }
+}
+
+fn channel_words(code: u16) -> &'static str {
+    match code {
+        10 => "the token wants indexer acknowledgement: set `acknowledgement: true`",
+        11 => "the channel was refused",
+        _ => "the token has indexer acknowledgement turned off",
+    }
+}
+
+/// What a code other than success means. `None`: it is not known.
+fn judge_code(code: u16, batch: &Batch, answer: &Answer, reply: &Reply) -> Option<Outcome> {
+    let held = |words| Some(hold(reply, code, words));
+    let again = |words: &str| {
+        let after = match reply.outcome() {
+            Some(Outcome::Retry { after, .. }) => after,
+            _ => None,
+        };
+        Some(Outcome::Retry { after, reason: reason(reply, code, words) })
+    };
+    match code {
+        1 | 22 => held("the token is disabled"),
+        2 => held("no token arrived"),
+        3 => held("the authorization was not understood"),
+        4 | 21 => held("the token is not known"),
+        5 => held("no data arrived"),
+        7 => held("the token does not allow an index, or there is none of that name"),
+        10 | 11 | 14 => held(channel_words(code)),
+        16 => held("query string authorization is not enabled"),
+        8 => again("internal error"),
+        9 => again("busy"),
+        18..=20 => again("unhealthy"),
+        23 => again("shutting down"),
+        26 | 27 => again("at capacity"),
+        6 => Some(bad_event(code, "not the right format", batch, answer, reply)),
+        12 | 13 => Some(bad_event(code, "no event", batch, answer, reply)),
+        15 => Some(bad_event(code, "indexed fields", batch, answer, reply)),
+        _ => None,
+    }
+}
+
+fn bad_event(code: u16, words: &str, batch: &Batch, answer: &Answer, reply: &Reply) -> Outcome {
+    let (count, reason) = (batch.records.len(), reason(reply, code, words));
+    let refusal = Refusal { status: status(reply), reason: reason.clone() };
+    match answer.invalid_event_number {
+        Some(at) if at < count && count > 1 => Outcome::Partial {
+            retry: (0..count).filter(|other| *other != at).collect(),
+            reject: vec![(at, refusal)],
+            reason,
+        },
+        // It is the only one, or not named.
+        _ => Outcome::Reject(refusal),
+    }
+}
+
+/// A number, also in quotes.
+fn ack_id(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
+}
+
+/// The cookies that came with a reply, as they are given back (RFC 6265 §5.4, without attributes).
+fn cookies(reply: &Reply) -> Option<HeaderValue> {
+    let Reply::Http { headers, .. } = reply else { return None };
+    let mut all = Vec::new();
+    for cookie in headers.get_all(header::SET_COOKIE) {
+        let pair = cookie.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if pair.contains(&b'=') && all.len() + pair.len() < COOKIE_BYTES {
+            all.extend_from_slice(if all.is_empty() { b"" } else { b"; " });
+            all.extend_from_slice(pair);
+        }
+    }
+    let mut value = HeaderValue::from_bytes(&all).ok().filter(|value| !value.is_empty())?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{batch, build, context, raw};
+    use super::*;
+    use serde_json::json;
+
+    fn sink(more: Value) -> Arc<dyn Sink> {
+        let mut options = json!({"endpoint": "https://splunk:8088/", "auth": {"token": "hunter2\n"}});
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        build("splunk_hec", options).unwrap().sink
+    }
+
+    fn http(status: u16, headers: &[(&'static str, &str)], body: &str) -> Reply {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        Reply::Http { status, headers: map, body: body.to_owned().into() }
+    }
+
+    fn told(sink: &Arc<dyn Sink>, status: u16, body: &str) -> String {
+        let batch = batch(sink, &["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"]);
+        format!("{:?}", sink.judge(&batch, &sink.request(&batch), &http(status, &[], body)))
+    }
+
+    #[test]
+    fn an_event_and_its_metadata() {
+        let line = r#"{"kind":"Event","requestObject":{"a":1}}"#;
+        let batch = batch(&sink(json!({})), &[line, "{}"]);
+        let text = raw(&batch);
+        let (first, _) = text.split_once('\n').unwrap();
+        let uid = batch.records[0].uid;
+        let key = auditship_event::Keys::derive(b"k", "prod").id();
+        assert_eq!(
+            first,
+            format!(
+                "{{\"time\":1795487459.123456,\"host\":\"node-1\",\"source\":\"kube-apiserver\",\
+                 \"sourcetype\":\"kube:apiserver-audit\",\"index\":\"audit\",\"fields\":{{\"uid\":\"{uid}\",\
+                 \"cluster\":\"prod\",\"node\":\"node-1\",\"key\":\"{key}\"}},\"event\":{line}}}"
+            )
+        );
+        assert_eq!(&*batch.document(&batch.records[0], text.as_bytes()), line.as_bytes());
+        let flat = raw(&batch.flattened(&[0]).unwrap().batch.unwrap());
+        let flat: Value = serde_json::from_str(&flat).unwrap();
+        assert_eq!(flat["event"]["requestObject"], r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn the_route_names_the_index_where_it_can() {
+        let of = |options| {
+            let text = raw(&batch(&sink(options), &["{}"]));
+            let event: Value = serde_json::from_str(&text).unwrap();
+            (event["index"].clone(), event["fields"]["audit_index"].clone())
+        };
+        assert_eq!(of(json!({})), (json!("audit"), Value::Null));
+        assert_eq!(of(json!({"index": "default"})), (Value::Null, json!("audit")));
+        for (name, want) in [
+            ("k8s-audit_1", true),
+            ("9", true),
+            ("", false),
+            ("_audit", false),
+            ("-a", false),
+            ("Audit", false),
+            ("k8s.audit", false),
+            ("my-kvstore", false),
+        ] {
+            assert_eq!(is_index(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_request_shows_no_secret() {
+        for (more, wanted) in [(json!({}), false), (json!({"acknowledgement": true}), true)] {
+            let sink = sink(more);
+            let Op::Http { url, headers, .. } = sink.request(&batch(&sink, &["{}"])) else {
+                panic!("not http")
+            };
+            assert_eq!(url, "https://splunk:8088/services/collector/event");
+            assert_eq!(headers["authorization"], "Splunk hunter2");
+            assert_eq!(headers["content-encoding"], "gzip");
+            assert_eq!(headers.contains_key(CHANNEL), wanted);
+            assert!(!format!("{headers:?}").contains("hunter2"));
+        }
+        let channel = channel(&context(), "https://splunk:8088");
+        assert_eq!(channel, super::channel(&context(), "https://splunk:8088"));
+        assert_ne!(channel, super::channel(&context(), "https://other:8088"));
+        let parts: Vec<usize> = channel.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert!(channel.chars().all(|c| c.is_ascii_hexdigit() || c == '-'));
+    }
+
+    #[test]
+    fn every_code_of_the_table() {
+        let sink = sink(json!({}));
+        // Code, its status, what is made of it.
+        for (code, status, want) in [
+            (0, 200, "Delivered"),
+            (1, 403, "Hold"),
+            (2, 401, "Hold"),
+            (3, 401, "Hold"),
+            (4, 403, "Hold"),
+            (5, 400, "Hold"),
+            (6, 400, "Partial { retry: [0, 2], reject: [(1"),
+            (7, 400, "Hold"),
+            (8, 500, "Retry"),
+            (9, 503, "Retry"),
+            (10, 400, "Hold"),
+            (11, 400, "Hold"),
+            (12, 400, "Partial { retry: [0, 2], reject: [(1"),
+            (13, 400, "Partial { retry: [0, 2], reject: [(1"),
+            (14, 400, "Hold"),
+            (15, 400, "Partial { retry: [0, 2], reject: [(1"),
+            (16, 400, "Hold"),
+            // It is healthy, but that was not the question.
+            (17, 200, "Retry"),
+            (18, 503, "Retry"),
+            (19, 503, "Retry"),
+            (20, 503, "Retry"),
+            (21, 400, "Hold"),
+            (22, 400, "Hold"),
+            (23, 503, "Retry"),
+            // Success, with a warning that a queue fills up.
+            (24, 200, "Delivered"),
+            (25, 200, "Delivered"),
+            (26, 429, "Retry"),
+            (27, 429, "Retry"),
+            (99, 400, "Reject"),
+            (99, 503, "Retry"),
+            (99, 200, "Retry"),
+            (6, 413, "Split"),
+        ] {
+            let body = json!({"text": "SECRET", "code": code, "invalid-event-number": 1}).to_string();
+            let told = told(&sink, status, &body);
+            assert!(told.starts_with(want), "{code}: {told}");
+            assert!(!told.contains("SECRET"), "{told}");
+        }
+    }
+
+    #[test]
+    fn answers_of_others() {
+        let sink = sink(json!({}));
+        for (status, body, want) in [
+            (200, "<html>", "Retry"),
+            (200, "{}", "Retry"),
+            (200, "[]", "Retry"),
+            (413, "<h1>Content-Length too large</h1>", "Split"),
+            (415, "", "Hold"),
+            (404, "{\"text\":\"The requested URL was not found on this server.\",\"code\":404}", "Hold"),
+            (400, "", "Reject"),
+            // Which of them is not said, or cannot be.
+            (400, "{\"code\":6}", "Reject"),
+            (400, "{\"code\":6,\"invalid-event-number\":3}", "Reject"),
+            (400, "{\"code\":6,\"invalid-event-number\":-1}", "Reject"),
+        ] {
+            let told = told(&sink, status, body);
+            assert!(told.starts_with(want), "{status} {body}: {told}");
+        }
+        let alone = batch(&sink, &["{}"]);
+        let reply = http(400, &[], "{\"code\":12,\"invalid-event-number\":0}");
+        assert!(matches!(sink.judge(&alone, &sink.request(&alone), &reply), Outcome::Reject(_)));
+        let busy = http(503, &[("retry-after", "7")], "{\"code\":9,\"invalid-event-number\":0}");
+        match sink.judge(&alone, &sink.request(&alone), &busy) {
+            Outcome::Retry { after, reason } => {
+                assert_eq!(
+                    (after, reason.as_str()),
+                    (Some(time::Duration::from_secs(7)), "http 503, code 9: busy")
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn acknowledgements_are_asked_for_with_the_same_channel_and_cookie() {
+        let sink = sink(json!({"acknowledgement": true, "ack_timeout": "2m"}));
+        assert_eq!(sink.patience(), time::Duration::from_secs(120));
+        let batch = batch(&sink, &["{}"]);
+        let asked = sink.request(&batch);
+        let set = [
+            ("set-cookie", "AWSALB=abc/+=; Expires=Tue, 01 Dec 2026 00:00:00 GMT; Path=/"),
+            ("set-cookie", "route=2"),
+            ("set-cookie", "nonsense"),
+        ];
+        let reply = http(200, &set, "{\"text\":\"Success\",\"code\":0,\"ackId\":42}");
+        let Outcome::Ask { op, after } = sink.judge(&batch, &asked, &reply) else { panic!("not asked") };
+        assert_eq!(after, ASK_AFTER);
+        let Op::Http { url, headers, body, .. } = &op else { panic!("not http") };
+        assert_eq!(
+            (url.as_str(), &body[..]),
+            ("https://splunk:8088/services/collector/ack", &b"{\"acks\":[42]}"[..])
+        );
+        let Op::Http { headers: first, .. } = &asked else { panic!("not http") };
+        assert_eq!(
+            (&headers[CHANNEL], &headers["authorization"]),
+            (&first[CHANNEL], &first["authorization"])
+        );
+        assert_eq!(headers["cookie"], "AWSALB=abc/+=; route=2");
+        assert!(!headers.contains_key("content-encoding"));
+        let said = |status, body: &str| {
+            format!("{:?}", sink.judge(&batch, &op, &http(status, &[("set-cookie", "route=1")], body)))
+        };
+        assert_eq!(said(200, "{\"acks\":{\"42\":true}}"), "Delivered");
+        // Asked again with the cookie of the first reply, whatever the second one sets.
+        let Outcome::Ask { op: again, .. } =
+            sink.judge(&batch, &op, &http(200, &[("set-cookie", "route=1")], "{\"acks\":{\"42\":false}}"))
+        else {
+            panic!("not asked")
+        };
+        let Op::Http { headers: again, .. } = &again else { panic!("not http") };
+        assert_eq!(again["cookie"], "AWSALB=abc/+=; route=2");
+        for (status, body, want) in [
+            (200, "{\"acks\":{}}", "Retry"),
+            (200, "{\"text\":\"Success\",\"code\":0}", "Retry"),
+            (200, "<html>", "Retry"),
+            (400, "{\"code\":14}", "Hold"),
+            (400, "{\"code\":10}", "Hold"),
+            (403, "{\"code\":4}", "Hold"),
+            (429, "", "Ask"),
+            (503, "{\"code\":9}", "Ask"),
+            // It may come back with other ids.
+            (503, "{\"code\":23}", "Retry"),
+            (502, "", "Retry"),
+        ] {
+            assert!(said(status, body).starts_with(want), "{status} {body}: {}", said(status, body));
+        }
+        for (kind, want) in
+            [(Failure::Timeout, "Ask"), (Failure::Connect, "Retry"), (Failure::Reset, "Retry")]
+        {
+            let reply = Reply::Failed { kind, text: "text".to_owned() };
+            assert!(format!("{:?}", sink.judge(&batch, &op, &reply)).starts_with(want), "{kind:?}");
+        }
+        // An id in quotes will do; without one nothing will ever be acknowledged.
+        let quoted = http(200, &[], "{\"code\":0,\"ackID\":\"7\"}");
+        assert!(matches!(sink.judge(&batch, &asked, &quoted), Outcome::Ask { .. }));
+        assert!(told(&sink, 200, "{\"text\":\"Success\",\"code\":0}").starts_with("Hold"));
+    }
+
+    #[test]
+    fn mistakes() {
+        let good = json!({"endpoint": "https://splunk:8088", "auth": {"token": "hunter2"}});
+        for (more, want) in [
+            (json!({"compression": "zstd"}), "compression: must be gzip or none"),
+            (json!({"ack_timeout": "1m"}), "ack_timeout: is for"),
+            (json!({"endpoint": "https://x?channel=1"}), "endpoint: must not hold a query"),
+            (json!({"auth": {"token": "hunter2\n2"}}), "auth: holds characters"),
+            (json!({"auth": "hunter2"}), "unknown variant"),
+        ] {
+            let mut options = good.clone();
+            options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let told = build("splunk_hec", options).err().unwrap_or_default();
+            assert!(told.starts_with(want) || told.contains("invalid type"), "{more}: {told}");
+        }
+        let built = build("splunk_hec", good).unwrap();
+        assert_eq!((built.options.concurrency, built.sink.limits().bytes), (8, 1_000_000));
+    }
+}
