@@ -82,6 +82,9 @@ pub(crate) fn members(record: &Record<'_>, context: &Context, out: &mut Vec<u8>)
     let mut to = Object { out, empty: false };
     let mut message = Vec::with_capacity(128);
     sentence(&facts, &mut message);
+    if message.is_empty() {
+        message.extend_from_slice(b"audit event");
+    }
     to.text("message", &String::from_utf8_lossy(&message));
     to.text("status", status(&facts));
     own(&facts, &mut to);
@@ -281,6 +284,7 @@ mod tests {
     #[test]
     fn statuses_and_sentences() {
         for (event, status, message) in [
+            (json!({}), "info", "audit event"),
             (json!({"verb": "get", "requestURI": "/healthz?x"}), "info", "get /healthz"),
             (
                 json!({"verb": "list", "objectRef": {"resource": "pods", "namespace": "a"}, "responseStatus": {"code": 403}}),

@@ -8,11 +8,14 @@
 //! - *Were the events before `invalid-event-number` indexed?* Clients differ, and its makers only say that processing
 //!   stopped there (open-telemetry/opentelemetry-collector-contrib#36113). So all others are sent again: some may be
 //!   there twice, none is missing.
-//! - *What does `false` mean?* Not yet, never, or an id that the indexer does not know (it counts them anew after a
-//!   restart, and another indexer has its own). So it is asked again for a time, then the batch is sent again; and a
-//!   question that fails in a way which a restart would explain is not asked again, lest somebody else's id answers.
-//! - *Which indexer?* Behind a load balancer the one that its cookie names: questions carry the cookies that came
-//!   with the answer to their own batch, and no others (vectordotdev/vector#19417).
+//! - *What does `false` mean?* Not yet, never, or an id that this indexer does not know. So it is asked again for a
+//!   time, then the batch is sent again.
+//! - *Whose is an id?* An indexer counts them for each channel, from 0, and anew after a restart: on a channel that
+//!   batches share, a later batch would answer for one that the restart has lost. So each batch has a channel of its
+//!   own, the same in every attempt. Channels that nobody uses are removed after ten minutes, and there may be a
+//!   million (`inputs.conf`: `ackIdleCleanup`, `maxIdleTime`; `limits.conf`: `max_number_of_ack_channel`). Behind a load
+//!   balancer the question must reach the indexer that has the batch: it carries the cookies that came with the
+//!   answer to its own batch, and no others (vectordotdev/vector#19417).
 
 use super::{
     BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, body_headers,
@@ -20,7 +23,7 @@ use super::{
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, Failure, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
+use crate::sink::{Context, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::{Record, text};
 use bytes::Bytes;
@@ -153,10 +156,6 @@ impl SplunkHec {
         ack_headers.insert(header::AUTHORIZATION, value);
         ack_headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let base = self.endpoint.0.trim_end_matches('/');
-        if self.acknowledgement {
-            let channel = HeaderValue::from_str(&channel(context, base));
-            ack_headers.insert(CHANNEL, channel.expect("digits and hyphens fit into a header"));
-        }
         let mut headers = ack_headers.clone();
         body_headers(&mut headers, "application/json", encoding);
         body_headers(&mut ack_headers, "application/json", Encoding::None);
@@ -195,20 +194,11 @@ fn url(base: &str, endpoint: &str) -> String {
     format!("{base}/services/collector/{endpoint}")
 }
 
-/// A GUID for this output: Splunk wants one for each client, the same for as long as it waits for acknowledgements.
-/// Nothing breaks where two share one: the ids that a channel hands out are all different.
-fn channel(context: &Context, endpoint: &str) -> String {
-    let mut hasher = blake3::Hasher::new_derive_key("auditship 2026-11 splunk channel");
-    for part in [context.cluster(), context.node(), endpoint] {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
-    }
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    // Version 8, "custom" (RFC 9562 §5.8).
-    bytes[6] = bytes[6] & 0x0f | 0x80;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+/// The channel of a batch: its id as a GUID.
+fn channel(batch: &Batch) -> HeaderValue {
+    let id = batch.id.to_string();
+    let parts = [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]];
+    HeaderValue::from_str(&parts.join("-")).expect("digits and hyphens fit into a header")
 }
 
 /// Whether Splunk would have an index of that name (Splunk, "Create custom indexes").
@@ -257,10 +247,14 @@ impl Sink for Collector {
     }
 
     fn request(&self, batch: &Batch) -> Op {
+        let mut headers = self.headers.clone();
+        if self.acknowledgement {
+            headers.insert(CHANNEL, channel(batch));
+        }
         Op::Http {
             method: Method::POST,
             url: self.events_url.clone(),
-            headers: self.headers.clone(),
+            headers,
             body: batch.body.clone(),
             answer_bytes: ANSWER_BYTES,
         }
@@ -302,7 +296,7 @@ impl Collector {
             (Some(Outcome::Split), _) => Outcome::Split,
             (Some(outcome), None) => outcome,
             (None, None) => nonsense("the answer is not a collector's"),
-            (None, Some(0 | 24 | 25)) => self.accepted(answer, reply),
+            (None, Some(0 | 24 | 25)) => self.accepted(batch, answer, reply),
             (outcome, Some(code)) => judge_code(code, batch, answer, reply)
                 .or(outcome)
                 .unwrap_or_else(|| nonsense("the answer's code is not known")),
@@ -310,7 +304,7 @@ impl Collector {
     }
 
     /// The events are in, and acknowledged as far as they will be.
-    fn accepted(&self, answer: &Answer, reply: &Reply) -> Outcome {
+    fn accepted(&self, batch: &Batch, answer: &Answer, reply: &Reply) -> Outcome {
         if !self.acknowledgement {
             return Outcome::Delivered;
         }
@@ -319,6 +313,7 @@ impl Collector {
             return Outcome::Hold { reason };
         };
         let mut headers = self.ack_headers.clone();
+        headers.insert(CHANNEL, channel(batch));
         if let Some(cookies) = cookies(reply) {
             headers.insert(header::COOKIE, cookies);
         }
@@ -333,19 +328,15 @@ impl Collector {
     }
 
     fn judge_ack(&self, asked: &Op, answer: &Answer, reply: &Reply) -> Outcome {
-        let again = || Outcome::Ask { op: asked.clone(), after: ASK_AFTER };
-        match (reply.outcome(), answer.code, reply) {
+        let again = |after| Outcome::Ask { op: asked.clone(), after };
+        match (reply.outcome(), answer.code) {
+            (_, Some(code @ (10 | 11 | 14))) => hold(reply, code, channel_words(code)),
             // One id was asked for, so it is the only one.
-            (None, _, _) => match answer.acks.values().next() {
-                Some(true) => Outcome::Delivered,
-                Some(false) => again(),
-                None => nonsense("the answer is not about acknowledgements"),
-            },
-            (_, Some(code @ (10 | 11 | 14)), _) => hold(reply, code, channel_words(code)),
-            // Busy is not gone.
-            (_, Some(9 | 18..=20 | 26 | 27), _) | (_, _, Reply::Http { status: 429, .. }) => again(),
-            (_, _, Reply::Failed { kind: Failure::Timeout, .. }) => again(),
-            (Some(outcome), _, _) => outcome,
+            (None, _) if answer.acks.values().next() == Some(&true) => Outcome::Delivered,
+            (Some(Outcome::Hold { reason }), _) => Outcome::Hold { reason },
+            // The batch has arrived: whatever has become of the question, asking costs less than sending.
+            (Some(Outcome::Retry { after, .. }), _) => again(after.unwrap_or(ASK_AFTER).max(ASK_AFTER)),
+            _ => again(ASK_AFTER),
         }
     }
 }
@@ -446,8 +437,9 @@ fn cookies(reply: &Reply) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{batch, build, context, raw};
+    use super::super::tests::{batch, build, raw};
     use super::*;
+    use crate::sink::Failure;
     use serde_json::json;
 
     fn sink(more: Value) -> Arc<dyn Sink> {
@@ -527,9 +519,17 @@ mod tests {
             assert_eq!(headers.contains_key(CHANNEL), wanted);
             assert!(!format!("{headers:?}").contains("hunter2"));
         }
-        let channel = channel(&context(), "https://splunk:8088");
-        assert_eq!(channel, super::channel(&context(), "https://splunk:8088"));
-        assert_ne!(channel, super::channel(&context(), "https://other:8088"));
+    }
+
+    #[test]
+    fn each_batch_has_a_channel_of_its_own() {
+        let sink = sink(json!({"acknowledgement": true}));
+        let of = |lines: &[&str]| {
+            let Op::Http { headers, .. } = sink.request(&batch(&sink, lines)) else { panic!("not http") };
+            headers[CHANNEL].to_str().unwrap().to_owned()
+        };
+        let channel = of(&["{}"]);
+        assert_eq!((&channel, of(&["{\"a\":1}"]) != channel), (&of(&["{}"]), true));
         let parts: Vec<usize> = channel.split('-').map(str::len).collect();
         assert_eq!(parts, [8, 4, 4, 4, 12]);
         assert!(channel.chars().all(|c| c.is_ascii_hexdigit() || c == '-'));
@@ -655,26 +655,26 @@ mod tests {
         let Op::Http { headers: again, .. } = &again else { panic!("not http") };
         assert_eq!(again["cookie"], "AWSALB=abc/+=; route=2");
         for (status, body, want) in [
-            (200, "{\"acks\":{}}", "Retry"),
-            (200, "{\"text\":\"Success\",\"code\":0}", "Retry"),
-            (200, "<html>", "Retry"),
+            (200, "{\"acks\":{}}", "Ask"),
+            (200, "<html>", "Ask"),
+            (429, "", "Ask"),
+            (502, "", "Ask"),
+            (503, "{\"code\":9}", "Ask"),
+            (503, "{\"code\":23}", "Ask"),
             (400, "{\"code\":14}", "Hold"),
             (400, "{\"code\":10}", "Hold"),
             (403, "{\"code\":4}", "Hold"),
-            (429, "", "Ask"),
-            (503, "{\"code\":9}", "Ask"),
-            // It may come back with other ids.
-            (503, "{\"code\":23}", "Retry"),
-            (502, "", "Retry"),
+            (404, "", "Hold"),
         ] {
             assert!(said(status, body).starts_with(want), "{status} {body}: {}", said(status, body));
         }
-        for (kind, want) in
-            [(Failure::Timeout, "Ask"), (Failure::Connect, "Retry"), (Failure::Reset, "Retry")]
-        {
+        for kind in [Failure::Timeout, Failure::Connect, Failure::Reset] {
             let reply = Reply::Failed { kind, text: "text".to_owned() };
-            assert!(format!("{:?}", sink.judge(&batch, &op, &reply)).starts_with(want), "{kind:?}");
+            assert!(matches!(sink.judge(&batch, &op, &reply), Outcome::Ask { .. }), "{kind:?}");
         }
+        let patient = http(503, &[("retry-after", "7")], "");
+        let Outcome::Ask { after, .. } = sink.judge(&batch, &op, &patient) else { panic!("not asked") };
+        assert_eq!(after, time::Duration::from_secs(7));
         // An id in quotes will do; without one nothing will ever be acknowledged.
         let quoted = http(200, &[], "{\"code\":0,\"ackID\":\"7\"}");
         assert!(matches!(sink.judge(&batch, &asked, &quoted), Outcome::Ask { .. }));

@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests may")]
 
+mod datadog;
 mod driver;
 mod laws;
 mod proxy;
 mod server;
+mod splunk;
+mod stopped;
 mod tls;
 mod wire;
 
