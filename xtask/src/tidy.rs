@@ -36,6 +36,7 @@ const DOORS: &[&str] = &[
     "crates/tail/src/watch.rs",
     "crates/tail/src/store.rs",
     "crates/ship/src/client.rs",
+    "crates/ship/src/probe.rs",
     "crates/ship/src/store.rs",
     "crates/ship/src/shipper.rs",
     "crates/ship/src/tls.rs",

@@ -129,7 +129,7 @@ impl ClientOptions {
     }
 
     /// Whether TLS is spoken at all: if not, no authorities are needed.
-    fn speaks_tls(&self) -> bool {
+    pub(crate) fn speaks_tls(&self) -> bool {
         let secure = |uri: &Uri| uri.scheme_str() == Some("https");
         self.endpoint.parse().is_ok_and(|uri| secure(&uri))
             || self.proxy().is_some_and(|proxy| secure(&proxy.uri))

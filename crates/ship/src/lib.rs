@@ -37,6 +37,7 @@ mod compress;
 pub mod deadletter;
 pub mod fallback;
 mod pace;
+pub mod probe;
 mod proto;
 pub mod shape;
 pub mod shipper;
@@ -57,7 +58,7 @@ pub use compress::Encoding;
 pub use fallback::Fallback;
 pub use shipper::{Ack, Options, Settled, Shipper};
 pub use sink::{
-    Context, Door, Embedding, Envelope, Failure, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink,
+    Context, Door, Embedding, Envelope, Failure, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink, Verdict,
 };
 pub use stats::{Phase, Stats};
 pub use thaw::Thawed;

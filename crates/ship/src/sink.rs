@@ -317,6 +317,23 @@ pub enum Outcome {
     },
 }
 
+/// What the reply to a probe says about the output. The text is a sentence for people, without content and
+/// credentials; the advice says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As far as can be told, events would be taken.
+    Good(String),
+    /// They may be taken, but somebody should look at it.
+    Doubtful(String),
+    /// They would not be taken.
+    Bad {
+        /// What is wrong.
+        text: String,
+        /// What to do about it.
+        advice: String,
+    },
+}
+
 /// The code for one kind of output.
 pub trait Sink: Send + Sync {
     /// Its name in the configuration.
@@ -366,6 +383,23 @@ pub trait Sink: Send + Sync {
     /// How long questions about one attempt may go on before the batch is sent again.
     fn patience(&self) -> Duration {
         Duration::from_secs(60)
+    }
+
+    /// Questions, asked in turn by `check --connect`, that tell whether events would be taken: credentials, indexes,
+    /// pipelines. None of them may write anything. `indexes` are the names that records are sure to have. Empty:
+    /// only the connection can be tried.
+    fn probe(&self, _indexes: &[Index]) -> Vec<Op> {
+        Vec::new()
+    }
+
+    /// What the reply to one of those questions says.
+    fn judge_probe(&self, _asked: &Op, reply: &Reply) -> Verdict {
+        reply.verdict("auth").unwrap_or_else(|| Verdict::Good("answers".to_owned()))
+    }
+
+    /// Whether requests are signed with the time of day, so that a wrong clock has them refused.
+    fn is_signed_with_time(&self) -> bool {
+        false
     }
 }
 
@@ -419,6 +453,52 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// What the reply to a probe says where the sink knows nothing better; `option` is that of the credentials.
+    /// `None`: a success (2xx), whose body the sink must read.
+    pub fn verdict(&self, option: &str) -> Option<Verdict> {
+        let bad = |text: String, advice: &str| Some(Verdict::Bad { text, advice: advice.to_owned() });
+        let (status, headers) = match self {
+            Reply::Http { status, headers, .. } => (*status, headers),
+            Reply::Done | Reply::Exists => return None,
+            Reply::Failed { text, .. } => return bad(text.clone(), "look at the server's own log"),
+        };
+        match status {
+            200..=299 => None,
+            401 => bad(
+                "http 401: the credentials are missing or wrong".to_owned(),
+                &format!("look at `{option}`"),
+            ),
+            403 => bad(
+                "http 403: the credentials are known, but may not do this".to_owned(),
+                &format!("give those in `{option}` the right to, or take others"),
+            ),
+            407 => bad("http 407: the proxy wants credentials".to_owned(), "look at `connection.proxy_auth`"),
+            300..=399 => {
+                let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).map(without_query);
+                let to: String = to.unwrap_or("elsewhere").chars().take(200).collect();
+                bad(format!("http {status}: redirects to {to}, which is not followed"), "give the final URL")
+            }
+            404 | 405 | 410 => {
+                bad(format!("http {status}: there is nothing of that name"), "look at the URL")
+            }
+            429 => Some(Verdict::Doubtful("http 429: it is asked too much at the moment".to_owned())),
+            500.. => bad(format!("http {status}: the server is in trouble"), "look at the server's own log"),
+            _ => bad(format!("http {status}: an answer that was not expected"), "is it the right endpoint?"),
+        }
+    }
+
+    /// The time of day at the server, to a second (RFC 9110 §6.6.1).
+    pub(crate) fn date(&self) -> Option<jiff::Timestamp> {
+        let Reply::Http { headers, .. } = self else { return None };
+        parse_date(headers.get(header::DATE)?.to_str().ok()?)
+    }
+}
+
+fn parse_date(text: &str) -> Option<jiff::Timestamp> {
+    jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()
+}
+
 fn says_too_large(body: &[u8]) -> bool {
     let head = String::from_utf8_lossy(&body[..body.len().min(512)]).to_ascii_lowercase();
     ["too large", "too_large"].iter().any(|words| head.contains(words))
@@ -431,8 +511,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<u64>() {
         return Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
     }
-    let date = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok();
-    let (then, now) = (date(text)?, date(headers.get(header::DATE)?.to_str().ok()?)?);
+    let (then, now) = (parse_date(text)?, parse_date(headers.get(header::DATE)?.to_str().ok()?)?);
     let seconds = then.as_second().saturating_sub(now.as_second());
     Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)).min(RETRY_AFTER_MAX))
 }

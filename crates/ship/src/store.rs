@@ -81,6 +81,35 @@ impl Door for Files {
     }
 }
 
+/// What could be told of a directory without leaving anything in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Whether it is there; if not, it would be made.
+    pub(crate) exists: bool,
+    /// Bytes that are free for us.
+    pub(crate) free_bytes: u64,
+}
+
+/// Tries whether files can be written below `root`; the file that is made for that never has a name.
+pub(crate) fn try_dir(root: &Path) -> io::Result<Room> {
+    use rustix::fs::{Mode, OFlags, openat, statvfs};
+    let here = |dir: &Path| if dir.as_os_str().is_empty() { PathBuf::from(".") } else { dir.to_owned() };
+    // What is missing is made below the nearest that is there.
+    let there = root.ancestors().map(here).find(|dir| dir.symlink_metadata().is_ok());
+    let there = there.unwrap_or_else(|| PathBuf::from("/"));
+    std::fs::read_dir(&there)?;
+    match openat(CWD, &there, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR) {
+        Ok(_) => {}
+        // Not known to every file system (NFS, some overlays): then as far as its mode tells.
+        Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
+            rustix::fs::access(&there, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let room = statvfs(&there)?;
+    Ok(Room { exists: there == here(root), free_bytes: room.f_bavail.saturating_mul(room.f_frsize) })
+}
+
 /// Removes what a crash has left of writing the file `path`.
 pub fn remove_unfinished(path: &Path) {
     if let (Some(dir), Some(name)) = (path.parent(), path.file_name()) {

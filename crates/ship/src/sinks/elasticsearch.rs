@@ -18,9 +18,10 @@ use super::{
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::shape;
-use crate::sink::{Context, Failure, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
+use crate::sink::{Context, Failure, Limits, Op, Outcome, Refusal, Reply, Sink, Verdict, WithIndex};
 use crate::units::{Duration, Endpoint, Secret};
-use auditship_event::{Record, text};
+use auditship_event::{Index, Record, text};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -31,6 +32,11 @@ use std::sync::Arc;
 /// An answer has some 30 bytes an item when all is well, some hundred for each failure; `filter_path` keeps causes
 /// and stack traces (`error_trace`) out of it. What is longer comes of reasons that quote their documents.
 const ANSWER_BYTES: usize = 16 << 20;
+
+/// What is read of the answer to a probe; a pipeline can be long.
+const PROBE_ANSWER_BYTES: usize = 1 << 20;
+
+const PIPELINES: &str = "/_ingest/pipeline/";
 
 /// Ships to Elasticsearch or OpenSearch.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -79,6 +85,8 @@ pub enum Auth {
 
 struct Bulk {
     url: String,
+    base: String,
+    pipeline: Option<String>,
     headers: HeaderMap,
     limits: Limits,
     encoding: Encoding,
@@ -122,8 +130,15 @@ impl Elasticsearch {
             };
             headers.insert(header::AUTHORIZATION, value);
         }
-        let limits = self.batch.limits(HTTP_LIMITS)?;
-        let sink = Arc::new(Bulk { url, headers, limits, encoding, form: self.shape });
+        let sink = Arc::new(Bulk {
+            url,
+            base: base.to_owned(),
+            pipeline: self.pipeline.clone(),
+            headers,
+            limits: self.batch.limits(HTTP_LIMITS)?,
+            encoding,
+            form: self.shape,
+        });
         Ok(Built { sink, transport, options })
     }
 }
@@ -203,6 +218,93 @@ impl Sink for Bulk {
         let answer = serde_json::from_slice::<Answer>(body).unwrap_or_default();
         answer.items.iter().filter(|item| item.create.is_diverted()).count() as u64
     }
+
+    fn probe(&self, indexes: &[Index]) -> Vec<Op> {
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_TYPE);
+        headers.remove(header::CONTENT_ENCODING);
+        let ask = |method, path: String| Op::Http {
+            method,
+            url: format!("{}{path}", self.base),
+            headers: headers.clone(),
+            body: Bytes::new(),
+            answer_bytes: PROBE_ANSWER_BYTES,
+        };
+        let mut ops = vec![ask(Method::GET, "/".to_owned())];
+        ops.extend(self.pipeline.iter().map(|pipeline| ask(Method::GET, format!("{PIPELINES}{pipeline}"))));
+        let plain =
+            |name: &&Index| name.as_str().chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        ops.extend(indexes.iter().filter(plain).map(|name| ask(Method::HEAD, format!("/{}", name.as_str()))));
+        ops
+    }
+
+    fn judge_probe(&self, asked: &Op, reply: &Reply) -> Verdict {
+        let Op::Http { url, .. } = asked else { return Verdict::Doubtful("not an http question".to_owned()) };
+        let status = match reply {
+            Reply::Http { status, .. } => *status,
+            _ => 0,
+        };
+        match (url.strip_prefix(&self.base).unwrap_or_default(), status) {
+            // A key that may do no more than write is what one should give to a shipper.
+            ("/", 403) => {
+                Verdict::Good("the credentials are known; its version is not for them to see".to_owned())
+            }
+            ("/", 200..=299) => version(reply),
+            (path, 404) if path.starts_with(PIPELINES) => Verdict::Bad {
+                text: format!("the pipeline `{}` does not exist", &path[PIPELINES.len()..]),
+                advice: "make it, or look at `pipeline`".to_owned(),
+            },
+            (path, 403) if path.starts_with(PIPELINES) => {
+                Verdict::Good("pipelines are not for these credentials to see".to_owned())
+            }
+            (path, 200..=299) if path.starts_with(PIPELINES) => {
+                Verdict::Good("the pipeline exists".to_owned())
+            }
+            ("/" | "", _) => answered(reply),
+            (path, 404) => Verdict::Doubtful(format!(
+                "the index `{}` does not exist: the first event makes it, where the cluster lets it be made",
+                &path[1..]
+            )),
+            (path, 403) => {
+                Verdict::Good(format!("the index `{}` is not for these credentials to see", &path[1..]))
+            }
+            (path, 200..=299) => Verdict::Good(format!("the index `{}` exists", &path[1..])),
+            _ => answered(reply),
+        }
+    }
+}
+
+fn answered(reply: &Reply) -> Verdict {
+    reply.verdict("auth").unwrap_or_else(|| Verdict::Good("answers".to_owned()))
+}
+
+/// What answers `GET /`: both name themselves there (Elasticsearch reference, "Cluster info"; OpenSearch
+/// documentation, "Cluster Information API": `version.distribution`).
+fn version(reply: &Reply) -> Verdict {
+    #[derive(Deserialize)]
+    struct Info {
+        version: Version,
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        number: String,
+        #[serde(default)]
+        distribution: Option<String>,
+    }
+    let Reply::Http { body, .. } = reply else { return answered(reply) };
+    let safe = |text: &str| -> String {
+        text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).take(32).collect()
+    };
+    match serde_json::from_slice::<Info>(body) {
+        Ok(Info { version }) => {
+            let kind = version.distribution.as_deref().unwrap_or("elasticsearch");
+            Verdict::Good(format!("{} {}", safe(kind), safe(&version.number)))
+        }
+        Err(_) => Verdict::Bad {
+            text: "what answers is neither Elasticsearch nor OpenSearch".to_owned(),
+            advice: "look at `endpoint`".to_owned(),
+        },
+    }
 }
 
 fn nonsense(reason: &str) -> Outcome {
@@ -235,7 +337,7 @@ struct ItemError {
     reason: Option<String>,
 }
 
-enum Verdict {
+enum Fate {
     Stored,
     Again,
     Hold,
@@ -243,14 +345,14 @@ enum Verdict {
 }
 
 impl Created {
-    fn verdict(&self) -> Verdict {
+    fn fate(&self) -> Fate {
         match self.status {
-            200..=299 | 409 => Verdict::Stored,
-            408 | 425 | 429 | 500.. => Verdict::Again,
+            200..=299 | 409 => Fate::Stored,
+            408 | 425 | 429 | 500.. => Fate::Again,
             // No permission, no index and no leave to make one, an index under a block: not the record's fault.
-            401 | 403 | 404 | 405 => Verdict::Hold,
-            _ if self.is_configuration() => Verdict::Hold,
-            _ => Verdict::Refused,
+            401 | 403 | 404 | 405 => Fate::Hold,
+            _ if self.is_configuration() => Fate::Hold,
+            _ => Fate::Refused,
         }
     }
 
@@ -282,11 +384,11 @@ fn items(items: &[Item]) -> Outcome {
     let (mut retry, mut reject, mut stored, mut held) = (Vec::new(), Vec::new(), 0, 0);
     let mut reason = String::new();
     for (at, Item { create }) in items.iter().enumerate() {
-        match create.verdict() {
-            Verdict::Stored => stored += 1,
-            Verdict::Refused => reject.push((at, Refusal { status: create.status, reason: create.reason() })),
-            verdict => {
-                held += usize::from(matches!(verdict, Verdict::Hold));
+        match create.fate() {
+            Fate::Stored => stored += 1,
+            Fate::Refused => reject.push((at, Refusal { status: create.status, reason: create.reason() })),
+            fate => {
+                held += usize::from(matches!(fate, Fate::Hold));
                 retry.push(at);
                 reason = format!("item {}", create.reason());
             }
@@ -440,6 +542,52 @@ mod tests {
         let flat: serde_json::Value = serde_json::from_str(flat.lines().nth(1).unwrap()).unwrap();
         assert_eq!(flat["kubernetes"]["audit"]["requestObject"], r#"{"a":1}"#);
         assert_eq!(flat["event"], source["event"]);
+    }
+
+    #[test]
+    fn probes_ask_and_write_nothing() {
+        let sink = bulk();
+        let probes = sink.probe(&[Index("audit".into()), Index("a/b".into())]);
+        let told: Vec<String> = probes.iter().map(|op| format!("{op:?}")).collect();
+        let base = "https://es:9200/x";
+        assert_eq!(
+            told,
+            [
+                format!("Http(GET {base}/, 0 bytes)"),
+                format!("Http(GET {base}/_ingest/pipeline/audit, 0 bytes)"),
+                format!("Http(HEAD {base}/audit, 0 bytes)"),
+            ]
+        );
+        let info = |version| json!({"version": version, "tagline": "x"}).to_string();
+        let [root, pipeline, index] = &probes[..] else { panic!("{told:?}") };
+        for (asked, status, body, want) in [
+            (root, 200, info(json!({"number": "8.1.0"})), "Good(\"elasticsearch 8.1.0\")"),
+            (
+                root,
+                200,
+                info(json!({"number": "3.2.0", "distribution": "opensearch"})),
+                "Good(\"opensearch 3.2.0\")",
+            ),
+            (root, 200, "<html>".to_owned(), "Bad { text: \"what answers is neither"),
+            (
+                root,
+                401,
+                String::new(),
+                "Bad { text: \"http 401: the credentials are missing or wrong\", advice: \"look at `auth`",
+            ),
+            (root, 403, String::new(), "Good(\"the credentials are known"),
+            (root, 404, String::new(), "Bad { text: \"http 404"),
+            (pipeline, 404, "{}".to_owned(), "Bad { text: \"the pipeline `audit` does not exist"),
+            (pipeline, 403, String::new(), "Good("),
+            (pipeline, 200, "{}".to_owned(), "Good(\"the pipeline exists"),
+            (index, 404, String::new(), "Doubtful(\"the index `audit` does not exist"),
+            (index, 200, String::new(), "Good(\"the index `audit` exists"),
+            (index, 503, String::new(), "Bad { text: \"http 503: the server is in trouble"),
+        ] {
+            let reply = Reply::Http { status, headers: HeaderMap::new(), body: body.into() };
+            let told = format!("{:?}", sink.judge_probe(asked, &reply));
+            assert!(told.starts_with(want), "{told} for {asked:?} {status}");
+        }
     }
 
     #[test]

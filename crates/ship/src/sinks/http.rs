@@ -11,11 +11,13 @@ use super::{
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::shape;
-use crate::sink::{Context, Envelope, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink, WithIndex};
+use crate::sink::{
+    Context, Envelope, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink, Verdict, WithIndex,
+};
 use crate::units::{Duration, Endpoint, Secret};
-use auditship_event::Record;
+use auditship_event::{Index, Record};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -298,6 +300,44 @@ impl Sink for Generic {
             (None, _) => Outcome::Delivered,
         }
     }
+
+    /// `OPTIONS` alone is sure to change nothing (RFC 9110 §9.2.1); an empty `POST` could be stored as something.
+    fn probe(&self, _: &[Index]) -> Vec<Op> {
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_TYPE);
+        headers.remove(header::CONTENT_ENCODING);
+        let text = |part: &Part| match part {
+            Part::Text(text) => text.clone(),
+            Part::BatchId | Part::Index => "probe".to_owned(),
+        };
+        let (url, body) = (self.url.iter().map(text).collect(), Bytes::new());
+        vec![Op::Http { method: Method::OPTIONS, url, headers, body, answer_bytes: ANSWER_BYTES }]
+    }
+
+    fn judge_probe(&self, _: &Op, reply: &Reply) -> Verdict {
+        let Reply::Http { status, headers, .. } = reply else {
+            return Verdict::Doubtful("not an http answer".to_owned());
+        };
+        let allowed: Vec<&str> =
+            headers.get_all(header::ALLOW).iter().filter_map(|list| list.to_str().ok()).collect();
+        let names = |method: &&str| method.trim().eq_ignore_ascii_case(self.method.as_str());
+        let method = &self.method;
+        match status {
+            200..=299 if allowed.is_empty() => Verdict::Good("answers OPTIONS".to_owned()),
+            200..=299 if allowed.iter().flat_map(|list| list.split(',')).any(|one| names(&one)) => {
+                Verdict::Good(format!("takes {method}"))
+            }
+            200..=299 => Verdict::Bad {
+                text: format!("the URL does not take {method}"),
+                advice: "look at `url` and `method`".to_owned(),
+            },
+            // Many that take a POST know no OPTIONS, and say so in one of these ways.
+            400 | 404 | 405 | 501 => Verdict::Doubtful(format!(
+                "http {status}: it does not answer OPTIONS, so the path and the credentials could not be tried"
+            )),
+            _ => reply.verdict("auth` or `headers").unwrap_or_else(|| Verdict::Good("answers".to_owned())),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -305,6 +345,38 @@ mod tests {
     use super::super::tests::{batch, build, raw};
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn the_probe_writes_nothing_and_says_what_it_learnt() {
+        let sink = build("http", json!({"url": "https://x/in", "auth": {"bearer": "hunter2"}})).unwrap().sink;
+        let [asked] = &sink.probe(&[])[..] else { panic!("one question") };
+        let Op::Http { method, headers, body, .. } = asked else { panic!("not http") };
+        assert_eq!((method.as_str(), body.len(), headers.len()), ("OPTIONS", 0, 1));
+        assert_eq!(headers["authorization"], "Bearer hunter2");
+        for (status, allow, want) in [
+            (204, "", "Good(\"answers OPTIONS\")"),
+            (200, "GET, post", "Good(\"takes POST\")"),
+            (200, "GET, HEAD", "Bad { text: \"the URL does not take POST\""),
+            (405, "POST", "Doubtful("),
+            (404, "", "Doubtful("),
+            (
+                401,
+                "",
+                "Bad { text: \"http 401: the credentials are missing or wrong\", advice: \"look at `auth` or `headers`",
+            ),
+            (302, "", "Bad { text: \"http 302: redirects to elsewhere"),
+            (503, "", "Bad { text: \"http 503"),
+            (429, "", "Doubtful("),
+        ] {
+            let mut headers = HeaderMap::new();
+            if !allow.is_empty() {
+                headers.insert("allow", allow.parse().unwrap());
+            }
+            let reply = Reply::Http { status, headers, body: Bytes::new() };
+            let told = format!("{:?}", sink.judge_probe(asked, &reply));
+            assert!(told.starts_with(want), "{told} for {status}");
+        }
+    }
 
     #[test]
     fn both_formats_parse() {

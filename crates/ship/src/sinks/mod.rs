@@ -34,7 +34,7 @@ use std::sync::Arc;
 #[derive(Clone, Debug)]
 pub enum Transport {
     /// The network client.
-    Http(ClientOptions),
+    Http(Box<ClientOptions>),
     /// A directory of files.
     Dir {
         /// Its root.

@@ -261,12 +261,12 @@ impl HttpCommon<'_> {
         if timeout.is_zero() {
             return Err(Invalid::new("timeout", "must be more than zero"));
         }
-        let transport = Transport::Http(ClientOptions {
+        let transport = Transport::Http(Box::new(ClientOptions {
             endpoint: without_query(self.endpoint).to_owned(),
             timeout,
             connection: self.connection.check()?,
             tls: self.tls.check()?,
-        });
+        }));
         Ok((transport, shipping(self.rate_limit, self.concurrency)?))
     }
 }

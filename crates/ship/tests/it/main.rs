@@ -5,6 +5,7 @@
 mod datadog;
 mod driver;
 mod laws;
+mod probe;
 mod proxy;
 mod server;
 mod splunk;

@@ -107,11 +107,11 @@ impl Secure {
         secure
     }
 
-    fn change(&self, config: Arc<ServerConfig>) {
+    pub(crate) fn change(&self, config: Arc<ServerConfig>) {
         *self.config.lock().unwrap() = config;
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://127.0.0.1:{}", self.port)
     }
 }
