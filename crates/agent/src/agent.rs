@@ -14,7 +14,7 @@ use crate::status::Status;
 use anyhow::Context as _;
 use auditship_event::{Span, StreamId};
 use auditship_ship::sinks::Transport;
-use auditship_ship::{Batch, Shipper, Thawed};
+use auditship_ship::{Batch, Door, Shipper, Thawed};
 use auditship_tail::{
     Catalogue, Entry, Follower, Frozen, Gap, Input, Ledger, Limits, Lost, Opened, Position, Store, Watcher,
 };
@@ -63,6 +63,8 @@ pub struct Agent {
     watcher: Option<Watcher>,
     threads: Vec<(String, JoinHandle<End>)>,
     shippers: Vec<Shipper>,
+    /// The doors of the outputs, by name.
+    backends: Vec<(String, Arc<dyn Door>)>,
     started: Instant,
 }
 
@@ -93,6 +95,7 @@ impl Agent {
             watcher: None,
             threads: Vec::new(),
             shippers: Vec::new(),
+            backends: Vec::new(),
             started: Instant::now(),
         };
         let budget = Arc::new(Budget::new(plan.memory));
@@ -166,6 +169,7 @@ impl Agent {
             .context("start a consumer's thread")?;
         self.threads.push((output.name.clone(), thread));
         self.shippers.push(running.shipper);
+        self.backends.push((output.name.clone(), running.backend));
         Ok(())
     }
 
@@ -205,6 +209,10 @@ impl Agent {
             });
             // The shipper has logged it.
             self.status.set_degraded(&format!("output {name}"), why);
+        }
+        for (name, backend) in &self.backends {
+            // So has the client.
+            self.status.set_degraded(&format!("files of output {name}"), backend.warning());
         }
     }
 
@@ -251,6 +259,9 @@ impl Agent {
         self.tick();
         // The tick may have left it to the next one.
         let _ = lock(&self.store).sync();
+        for (name, _) in self.backends.drain(..) {
+            self.status.set_degraded(&format!("files of output {name}"), None);
+        }
         match failed {
             Some(error) => Err(error),
             None => Ok(self.report()),

@@ -35,7 +35,8 @@ pub enum Command {
                             What is taken out: docs/redaction.md, or `auditship docs redaction`.")]
     Redact(RedactArgs),
     /// Compile a configuration and say what is wrong with it
-    #[command(after_help = "Example: auditship check --config config.yaml")]
+    #[command(after_help = "Examples: auditship check --config config.yaml\n          \
+                            auditship check --config config.yaml --connect --json | jq .connect")]
     Check(CheckArgs),
     /// The whole product on a real log that is built in: no cluster, no configuration, no network
     #[command(after_help = "Example: auditship demo --keep /tmp/auditship-demo")]
@@ -165,6 +166,10 @@ pub struct CheckArgs {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    /// Try each output without sending an event: name, address, proxy, TLS, credentials, index, clock; exit code 1
+    /// if one does not work
+    #[arg(long)]
+    pub connect: bool,
 }
 
 /// `state`

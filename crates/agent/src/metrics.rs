@@ -4,7 +4,7 @@
 //! (`other` takes the overflow). Nothing of an event ever becomes a label except through an index name.
 
 use crate::report::{Account, Behind};
-use crate::status::Status;
+use crate::status::{Reload, Status};
 use auditship_tail::catalogue::Figures;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
@@ -20,6 +20,7 @@ pub fn text(status: &Status) -> String {
         accounts: status.accounts(),
         degraded: status.degraded(),
         files: status.files(),
+        reloads: status.reloads(),
     }));
     let mut out = String::new();
     match prometheus_client::encoding::text::encode(&mut out, &registry) {
@@ -34,6 +35,7 @@ struct Scrape {
     accounts: BTreeMap<String, Account>,
     degraded: BTreeMap<String, String>,
     files: Option<Figures>,
+    reloads: BTreeMap<Reload, u64>,
 }
 
 type Figure = fn(&Account) -> u64;
@@ -138,6 +140,11 @@ impl Collector for Scrape {
             }
         }
         self.indexes(&mut encoder)?;
+        let help = "Times that the configuration was taken anew, or refused";
+        let mut metric = encoder.encode_descriptor("reloads", help, None, MetricType::Counter)?;
+        for (Reload { why, result }, count) in &self.reloads {
+            counter(&mut metric, &[("why", why), ("result", result)], *count)?;
+        }
         self.behind(&mut encoder)?;
         if let Some(files) = &self.files {
             catalogue(&mut encoder, files)?;
@@ -230,6 +237,7 @@ mod tests {
         };
         status.set("search", account);
         status.set_degraded("state", Some("disk full".into()));
+        status.count_reload(Reload { why: "file", result: "done" });
         let text = text(&status);
         for line in [
             "auditship_delivered_lines_total{output=\"search\"} 7",
@@ -237,6 +245,7 @@ mod tests {
             "auditship_allowed_total{output=\"search\",reason=\"a \\\"test\\\" value\"} 2",
             "auditship_output_state{output=\"search\",state=\"held\"} 1",
             "auditship_degraded{what=\"state\"} 1",
+            "auditship_reloads_total{why=\"file\",result=\"done\"} 1",
             "# TYPE auditship_open_lines gauge",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");

@@ -4,6 +4,7 @@
 
 use crate::plan::{OutputPlan, Plan};
 use anyhow::Context as _;
+use auditship_ship::probe::{Finding, Grade};
 use auditship_ship::shipper::Doors;
 use auditship_ship::store::DeadLetters;
 use auditship_ship::{Ack, Batch, Door, Fallback, Options, Shipper, Stats};
@@ -33,6 +34,8 @@ pub struct Running {
     pub acks: Receiver<Ack>,
     /// Its figures.
     pub stats: Arc<Stats>,
+    /// Where its operations go.
+    pub backend: Arc<dyn Door>,
 }
 
 /// The network's runtime: small, for no work but waiting and copying is done on it.
@@ -47,6 +50,43 @@ pub fn runtime() -> anyhow::Result<Runtime> {
         .enable_all()
         .build()
         .context("start the network threads")
+}
+
+/// An output that was tried without shipping.
+pub struct Tried {
+    /// Its name.
+    pub name: String,
+    /// What each step has shown; at least one.
+    pub findings: Vec<Finding>,
+}
+
+impl Tried {
+    /// The worst of it.
+    pub fn grade(&self) -> Grade {
+        self.findings.iter().map(|finding| finding.grade).max().unwrap_or(Grade::Ok)
+    }
+}
+
+/// Tries all outputs at the same time; writes nothing anywhere.
+///
+/// # Errors
+/// The system has no threads or descriptors left.
+pub fn probe(plan: &Plan) -> anyhow::Result<Vec<Tried>> {
+    let runtime = runtime()?;
+    let running: Vec<_> = plan
+        .outputs
+        .iter()
+        .map(|output| {
+            let indexes = plan.router.fixed_indexes(output.id);
+            let (name, sink, transport) =
+                (output.name.clone(), output.sink.clone(), output.transport.clone());
+            runtime.spawn(async move {
+                let findings = auditship_ship::probe::probe(&*sink, &transport, &indexes).await;
+                Tried { name, findings }
+            })
+        })
+        .collect();
+    running.into_iter().map(|trying| runtime.block_on(trying).context("try an output")).collect()
 }
 
 /// Starts an output of `plan`.
@@ -86,6 +126,7 @@ pub fn start(
     let (sender, acks) = crossbeam_channel::unbounded();
     let stats = Arc::new(Stats::new());
     let sink = output.sink.clone();
+    let backend = doors.backend.clone();
     let shipper = Shipper::spawn(handle, sink, doors, options, receiver, sender, stats.clone());
-    Ok(Running { shipper, batches, acks, stats })
+    Ok(Running { shipper, batches, acks, stats, backend })
 }

@@ -12,6 +12,16 @@ pub struct Status {
     /// Why the agent works but should be looked at, by what is concerned; empty when all is well.
     degraded: Mutex<BTreeMap<String, String>>,
     files: Mutex<Option<Figures>>,
+    reloads: Mutex<BTreeMap<Reload, u64>>,
+}
+
+/// An attempt to take the configuration anew: why, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reload {
+    /// `signal`, or `file` where a file that the configuration takes a value from has changed.
+    pub why: &'static str,
+    /// `done` or `refused`.
+    pub result: &'static str,
 }
 
 /// The lock of plain figures, which no panic can leave half-changed.
@@ -37,6 +47,16 @@ impl Status {
     /// What is wrong.
     pub fn degraded(&self) -> BTreeMap<String, String> {
         lock(&self.degraded).clone()
+    }
+
+    /// Counts an attempt to take the configuration anew.
+    pub fn count_reload(&self, reload: Reload) {
+        *lock(&self.reloads).entry(reload).or_default() += 1;
+    }
+
+    /// How often the configuration was taken anew, or was not.
+    pub fn reloads(&self) -> BTreeMap<Reload, u64> {
+        lock(&self.reloads).clone()
     }
 
     /// Replaces what the file catalogue knows.

@@ -125,6 +125,19 @@ impl Router {
         &self.names
     }
 
+    /// The names of indexes at `output` that depend on no event, each once, in the order of the routes.
+    pub fn fixed_indexes(&self, output: OutputId) -> Vec<Index> {
+        let mut names: Vec<Index> = Vec::new();
+        for route in &self.routes {
+            let leads_here = route.outputs.get(usize::from(output.0)).copied().unwrap_or(false);
+            match route.index.fixed() {
+                Some(name) if leads_here && !names.contains(name) => names.push(name.clone()),
+                _ => {}
+            }
+        }
+        names
+    }
+
     /// What becomes of the event at `output`.
     pub fn route(&self, facts: &Facts<'_>, output: OutputId, keys: &Keys, routed: &mut Routed) -> Verdict {
         routed.hits.clear();

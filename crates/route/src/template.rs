@@ -125,7 +125,15 @@ impl Template {
 
     /// Whether the name is the same for every event.
     pub fn is_fixed(&self) -> bool {
-        matches!(self.0, Kind::Fixed(_))
+        self.fixed().is_some()
+    }
+
+    /// The name, if it is the same for every event.
+    pub fn fixed(&self) -> Option<&Index> {
+        match &self.0 {
+            Kind::Fixed(index) => Some(index),
+            Kind::Parts(_) => None,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod ship;
 pub mod state;
 
 use crate::cli::ConfigArgs;
+use crate::config::files::Referenced;
 use crate::config::{self, Config, Located};
 use crate::exit::Failure;
 use auditship_tail::store;
@@ -26,9 +27,24 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// [`Failure::Usage`], with the place of every mistake.
 pub fn load(args: &ConfigArgs) -> Result<(Config, Located), Failure> {
+    load_watched(args).map(|(config, located, _)| (config, located))
+}
+
+/// The same, with the files that values were taken from.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_watched(args: &ConfigArgs) -> Result<(Config, Located, Referenced), Failure> {
     let environment = config::files::environment().into_iter();
-    config::load(&args.config, environment, &args.set, &config::files::read)
-        .map_err(|error| Failure::Usage(error.to_string()))
+    let referenced = Referenced::default();
+    // The configuration itself changes by signal alone: somebody may be in the middle of writing it.
+    let read = |path: &Path| match args.config.iter().any(|file| file == path) {
+        true => config::files::read(path),
+        false => referenced.read(path),
+    };
+    let loaded = config::load(&args.config, environment, &args.set, &read);
+    let (config, located) = loaded.map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok((config, located, referenced))
 }
 
 /// The master key for a command that never touches the state directory: `key_file`, else the state directory's key

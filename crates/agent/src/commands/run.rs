@@ -7,20 +7,28 @@
 use crate::admin;
 use crate::agent::{Agent, open_state};
 use crate::cli::RunArgs;
+use crate::config::files::Referenced;
 use crate::config::{Config, Input, Located};
 use crate::exit::Failure;
 use crate::guard::{self, CoreDumps};
 use crate::outputs;
 use crate::plan::{self, Plan};
-use crate::status::Status;
+use crate::status::{Reload, Status};
 use anyhow::Context as _;
 use auditship_tail::store;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
+
+/// How often the files that values were taken from are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What is degraded while a changed file cannot be used.
+const CONFIGURATION: &str = "configuration";
 
 /// Starts the log: to standard error, at `info` unless `RUST_LOG` says otherwise.
 pub fn start_log(json: bool) {
@@ -43,7 +51,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     // First of all: from here on a signal is a wish, and not the end.
     let runtime = outputs::runtime()?;
     let mut signals = Signals::new(&runtime)?;
-    let (config, located) = super::load(&args.config)?;
+    let (config, located, referenced) = super::load_watched(&args.config)?;
     check_inputs(&config, &located)?;
     let store = open_state(&config.state_dir)?;
     let status = Arc::new(Status::default());
@@ -52,19 +60,21 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         let address = runtime.block_on(admin::listen(address, status.clone(), started))?;
         info!(%address, "admin listener");
     }
-    let (mut config, mut located, mut before) = (config, located, None);
+    let mut current = Loaded { config, located, referenced };
+    let mut before = None;
     loop {
-        let plan = Arc::new(compile(&config, &located)?);
-        for warning in Plan::warnings(&config, &located) {
+        let Loaded { config, located, .. } = &current;
+        let plan = Arc::new(compile(config, located)?);
+        for warning in Plan::warnings(config, located) {
             warn!("{}", warning.to_string().replace('\n', " "));
         }
-        let inputs = plan::file_inputs(&config);
+        let inputs = plan::file_inputs(config);
         for why in super::foreign_values(&plan.redactor) {
             warn!("{why}");
         }
         info!(cluster = config.cluster, outputs = plan.outputs.len(), inputs = inputs.len(), "started");
         let agent = Agent::start(&plan, inputs, store.clone(), status.clone(), &runtime, before.as_deref())?;
-        match signals.wait(&runtime, &agent, args, &config) {
+        match signals.wait(&runtime, &agent, &status, args, &current) {
             Next::Stop => return stop(agent, &mut signals, &runtime),
             Next::Reload(next) => {
                 // Cursors stay where they are: what is not acknowledged is read again under the new plan.
@@ -72,8 +82,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
                 let stopper = agent.stopper();
                 stopper.now.store(true, Ordering::Relaxed);
                 agent.stop(&runtime)?;
-                (config, located) = *next;
-                info!("configuration reloaded");
+                current = *next;
             }
             Next::Failed => {
                 agent.stop(&runtime)?;
@@ -135,10 +144,17 @@ fn stop(agent: Agent, signals: &mut Signals, runtime: &tokio::runtime::Runtime) 
     Ok(())
 }
 
+/// A configuration as it was loaded.
+struct Loaded {
+    config: Config,
+    located: Located,
+    referenced: Referenced,
+}
+
 /// What ends a turn.
 enum Next {
     Stop,
-    Reload(Box<(Config, Located)>),
+    Reload(Box<Loaded>),
     Failed,
 }
 
@@ -164,12 +180,14 @@ impl Signals {
         &mut self,
         runtime: &tokio::runtime::Runtime,
         agent: &Agent,
+        status: &Status,
         args: &RunArgs,
-        current: &Config,
+        current: &Loaded,
     ) -> Next {
         let (Some(terminate), Some(interrupt)) = (&mut self.terminate, &mut self.interrupt) else {
             return Next::Stop;
         };
+        let mut looked = Instant::now();
         loop {
             enum Woke {
                 Stop,
@@ -184,13 +202,21 @@ impl Signals {
                     () = tokio::time::sleep(Duration::from_secs(1)) => Woke::Tick,
                 }
             });
-            match woke {
+            let next = match woke {
                 Woke::Stop => return Next::Stop,
-                Woke::Reload => match reload(args, current) {
-                    Ok(next) => return Next::Reload(next),
-                    Err(why) => error!("the configuration is not reloaded, the old one stays:\n{why}"),
-                },
-                Woke::Tick => agent.tick(),
+                Woke::Reload => reload(args, current, status, None),
+                Woke::Tick => {
+                    agent.tick();
+                    let due = looked.elapsed() >= LOOK_EVERY;
+                    if due {
+                        looked = Instant::now();
+                    }
+                    let changed = if due { current.referenced.changed() } else { None };
+                    changed.and_then(|path| reload(args, current, status, Some(&path)))
+                }
+            };
+            if let Some(next) = next {
+                return Next::Reload(next);
             }
             if agent.has_failed() {
                 return Next::Failed;
@@ -213,18 +239,41 @@ impl Signals {
     }
 }
 
-/// Loads and compiles the configuration anew; anything wrong with it changes nothing.
-fn reload(args: &RunArgs, current: &Config) -> Result<Box<(Config, Located)>, String> {
+/// Takes the configuration anew, by signal or because `changed` has; anything wrong with it changes nothing.
+fn reload(args: &RunArgs, current: &Loaded, status: &Status, changed: Option<&Path>) -> Option<Box<Loaded>> {
+    let why = if changed.is_some() { "file" } else { "signal" };
+    let file = changed.map(|path| tracing::field::display(path.display()));
+    match load_again(args, &current.config) {
+        Ok(next) => {
+            status.count_reload(Reload { why, result: "done" });
+            status.set_degraded(CONFIGURATION, None);
+            info!(why, file, "configuration reloaded");
+            Some(Box::new(next))
+        }
+        Err(problem) => {
+            status.count_reload(Reload { why, result: "refused" });
+            if let Some(path) = changed {
+                let first = problem.lines().next().unwrap_or_default();
+                let text = format!("{} has changed and cannot be used: {first}", path.display());
+                status.set_degraded(CONFIGURATION, Some(text));
+            }
+            error!(why, file, "the configuration is not reloaded, the old one stays:\n{problem}");
+            None
+        }
+    }
+}
+
+fn load_again(args: &RunArgs, current: &Config) -> Result<Loaded, String> {
     let text = |failure: Failure| match failure {
         Failure::World(error) => format!("{error:#}"),
         Failure::Input(text) | Failure::Usage(text) => text,
         Failure::Pipe => String::new(),
     };
-    let (config, located) = super::load(&args.config).map_err(text)?;
+    let (config, located, referenced) = super::load_watched(&args.config).map_err(text)?;
     check_inputs(&config, &located).map_err(text)?;
     if config.state_dir != current.state_dir || config.admin != current.admin {
         return Err("state_dir and admin cannot change while running".to_owned());
     }
     compile(&config, &located).map_err(text)?;
-    Ok(Box::new((config, located)))
+    Ok(Loaded { config, located, referenced })
 }

@@ -8,6 +8,7 @@
 mod backends;
 mod cases;
 mod config;
+mod connect;
 mod demo;
 mod disk;
 mod follow;
