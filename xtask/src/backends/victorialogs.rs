@@ -1,4 +1,4 @@
-//! VictoriaLogs, which takes several protocols: NDJSON through `http`.
+//! VictoriaLogs, which takes several protocols: NDJSON through `http`, Loki's, and OpenTelemetry's.
 
 use super::sent::Sent;
 use super::server::Server;
@@ -6,6 +6,7 @@ use super::{json, tools};
 use crate::http;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,23 +29,68 @@ pub(crate) fn run(binary: &Path, work: &Path) -> Result<()> {
         }
     };
     let sent = Sent::prepare(binary, work)?;
-    let server = start(&program, work, "jsonline")?;
-    let output = format!(
-        "type: http\n\
-         url: http://{}/insert/jsonline?_time_field=stageTimestamp&_msg_field=requestURI\
-         &_stream_fields=auditship.cluster,auditship.node,auditship.index&preserve_json_keys={}\n\
-         headers: {{content-type: application/stream+json}}\n\
-         compression: zstd\n\
-         batch: {{event_bytes: 255KiB}}\n",
-        server.addr,
-        KEPT.join(",")
-    );
-    sent.ship(binary, work, "jsonline", &output)?;
-    let arrived = events(&server, &sent)?
-        .into_iter()
-        .map(|row| (text(&row, "auditship.uid"), Value::Object(row).to_string().into_bytes()))
-        .collect::<Vec<_>>();
-    println!("jsonline: {}", sent.compare(&arrived, same_fields)?);
+    let jsonline = |addr| {
+        format!(
+            "type: http\n\
+             url: http://{addr}/insert/jsonline\n\
+             query:\n  _time_field: stageTimestamp\n  _msg_field: requestURI\n  \
+             _stream_fields: auditship.cluster,auditship.node,auditship.index\n  preserve_json_keys: {}\n\
+             headers: {{content-type: application/stream+json}}\n\
+             compression: zstd\n\
+             batch: {{event_bytes: 255KiB}}\n",
+            KEPT.join(",")
+        )
+    };
+    one(
+        &Case { name: "jsonline", output: &jsonline, uid: "auditship.uid", same: same_fields },
+        binary,
+        work,
+        &program,
+        &sent,
+    )?;
+    // It would take the line apart otherwise.
+    let loki = |more: &str, addr| {
+        format!(
+            "type: loki\nendpoint: http://{addr}/insert\n\
+             headers: {{VL-Loki-Disable-Message-Parsing: \"1\"}}\n{more}"
+        )
+    };
+    let (protobuf, json) = (|addr| loki("", addr), |addr| loki("format: json\n", addr));
+    for (name, output) in [("loki", &protobuf as &dyn Fn(SocketAddr) -> String), ("loki-json", &json)] {
+        one(&Case { name, output, uid: "uid", same: same_message }, binary, work, &program, &sent)?;
+    }
+    let otlp = |addr| {
+        format!(
+            "type: otlp\nendpoint: http://{addr}/insert/opentelemetry\ncompression: zstd\nbatch: {{event_bytes: 1900KiB}}\n"
+        )
+    };
+    one(
+        &Case { name: "otlp", output: &otlp, uid: "log.record.uid", same: same_message },
+        binary,
+        work,
+        &program,
+        &sent,
+    )
+}
+
+/// One protocol.
+struct Case<'a> {
+    name: &'a str,
+    /// The output's options for a server there.
+    output: &'a dyn Fn(SocketAddr) -> String,
+    /// The field that has the uid.
+    uid: &'a str,
+    /// Compares an event as it was sent with the stored row.
+    same: fn(&[u8], &[u8]) -> bool,
+}
+
+fn one(case: &Case<'_>, binary: &Path, work: &Path, program: &Path, sent: &Sent) -> Result<()> {
+    let server = start(program, work, case.name)?;
+    sent.ship(binary, work, case.name, &(case.output)(server.addr))?;
+    let rows = events(&server, sent)?.into_iter();
+    let arrived: Vec<_> =
+        rows.map(|row| (text(&row, case.uid), Value::Object(row).to_string().into_bytes())).collect();
+    println!("{}: {}", case.name, sent.compare(&arrived, case.same).context(case.name.to_owned())?);
     Ok(())
 }
 
@@ -76,6 +122,14 @@ fn events(server: &Server, sent: &Sent) -> Result<Vec<Map<String, Value>>> {
 
 fn text(row: &Map<String, Value>, field: &str) -> String {
     row.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// An event as it was sent, and the text that it became: the same bytes, but for what is not UTF-8.
+fn same_message(sent: &[u8], arrived: &[u8]) -> bool {
+    let Ok(Value::Object(row)) = serde_json::from_slice(arrived) else { return false };
+    let trimmed = row.contains_key("trimmed") || row.contains_key("auditship.trimmed");
+    let message = text(&row, "_msg");
+    if trimmed { message.len() < sent.len() } else { message == String::from_utf8_lossy(sent) }
 }
 
 /// An event as it was sent, and the fields that were made of it.
