@@ -6,6 +6,7 @@
 
 mod json;
 mod opensearch;
+mod otelcol;
 mod sent;
 mod server;
 mod tools;
@@ -26,6 +27,7 @@ struct Backend {
 
 const BACKENDS: &[Backend] = &[
     Backend { name: "opensearch", run: opensearch::run },
+    Backend { name: "otelcol", run: otelcol::run },
     Backend { name: "victorialogs", run: victorialogs::run },
 ];
 

@@ -49,7 +49,7 @@ impl Server {
     }
 
     /// The last lines that it wrote.
-    fn tail(&self) -> String {
+    pub(crate) fn tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text[text.len().saturating_sub(2_000)..]).into_owned();
         text.trim().to_owned()
