@@ -4,6 +4,7 @@
 //! run), starts it on the loopback interface, ships to it, asks it for what it has, and compares every event with
 //! what was sent. A server that cannot be had on this machine is skipped, with the reason.
 
+mod clickhouse;
 mod json;
 mod opensearch;
 mod otelcol;
@@ -26,10 +27,18 @@ struct Backend {
 }
 
 const BACKENDS: &[Backend] = &[
+    Backend { name: "clickhouse", run: clickhouse::run },
+    Backend { name: "loki", run: no_loki },
     Backend { name: "opensearch", run: opensearch::run },
     Backend { name: "otelcol", run: otelcol::run },
     Backend { name: "victorialogs", run: victorialogs::run },
 ];
+
+/// Loki's licence is AGPL-3.0: it is not fetched. What it answers is in the tests of the sink, by its source.
+fn no_loki(_: &Path, _: &Path) -> Result<()> {
+    println!("skipped: Loki (AGPL-3.0) is not used here; `victorialogs` takes the same requests");
+    Ok(())
+}
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

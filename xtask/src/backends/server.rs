@@ -48,6 +48,12 @@ impl Server {
         }
     }
 
+    /// SIGKILL, and waits for its end.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill().context("kill the server")?;
+        self.child.wait().context("wait for the server").map(drop)
+    }
+
     /// The last lines that it wrote.
     pub(crate) fn tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Servers and tools from the registry of Go, kept under `target/e2e` from run to run.
+//! Servers and tools from the registries of Go and Python, kept under `target/e2e` from run to run.
 //!
 //! What cannot be had is told as text (`Ok(Err(reason))`): the backend is then skipped, not failed.
 
@@ -32,6 +32,25 @@ pub(crate) fn go() -> Command {
     command.env("GOTOOLCHAIN", "local").env("GOFLAGS", "-buildvcs=false").env("CGO_ENABLED", "0");
     command.stdin(Stdio::null());
     command
+}
+
+/// The Python of a virtual environment that holds `packages` (`name==version`).
+pub(crate) fn venv(name: &str, packages: &[&str]) -> Result<Result<PathBuf, String>> {
+    let folder = cache()?.join(format!("venv-{name}"));
+    let (python, list) = (folder.join("bin/python"), folder.join("packages"));
+    let wanted = packages.join("\n");
+    if std::fs::read_to_string(&list).is_ok_and(|have| have == wanted) {
+        return Ok(Ok(python));
+    }
+    if let Err(reason) = done(Command::new("python3").args(["-m", "venv"]).arg(&folder))? {
+        return Ok(Err(reason));
+    }
+    if let Err(reason) = done(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages))?
+    {
+        return Ok(Err(reason));
+    }
+    std::fs::write(&list, wanted).with_context(|| format!("write {}", list.display()))?;
+    Ok(Ok(python))
 }
 
 /// Runs a command to its end; says why it did not succeed.
