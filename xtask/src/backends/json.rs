@@ -13,6 +13,54 @@ pub(crate) fn flat(text: &[u8], keep: &[&str]) -> Option<Vec<(String, Vec<u8>)>>
     (space(text, end) == text.len()).then_some(out)
 }
 
+/// The value of a member of the object `text`, as it is written.
+pub(crate) fn member<'a>(text: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut at = space(text, space(text, 0) + 1);
+    while *text.get(at)? != b'}' {
+        let end = string(text, at)?;
+        let found = decoded(&text[at..end]) == name;
+        at = space(text, space(text, end) + 1);
+        let end = value(text, at)?;
+        if found {
+            return Some(text[at..end].trim_ascii());
+        }
+        at = after_comma(text, end);
+    }
+    None
+}
+
+/// The items of the array `text`, as they are written.
+pub(crate) fn items(text: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut out, mut at) = (Vec::new(), space(text, space(text, 0) + 1));
+    while *text.get(at)? != b']' {
+        let end = value(text, at)?;
+        out.push(text[at..end].trim_ascii());
+        at = after_comma(text, end);
+    }
+    Some(out)
+}
+
+/// The content of the string `token`, as JSON writes it.
+pub(crate) fn content(token: &[u8]) -> Option<String> {
+    (token.first() == Some(&b'"')).then(|| decoded(token).into_owned())
+}
+
+fn after_comma(text: &[u8], end: usize) -> usize {
+    let at = space(text, end);
+    if text.get(at) == Some(&b',') { space(text, at + 1) } else { at }
+}
+
+/// Whether what is left of an event that was trimmed is as it was: all but its bodies and long strings.
+pub(crate) fn same_left(sent: &[u8], arrived: &[u8]) -> bool {
+    const BODIES: [&str; 2] = ["requestObject", "responseObject"];
+    let left = |text| {
+        let mut members = flat(text, &BODIES)?;
+        members.retain(|(path, value)| !BODIES.contains(&path.as_str()) && value.len() <= 256);
+        Some(members)
+    };
+    left(sent).is_some_and(|sent| left(arrived) == Some(sent))
+}
+
 /// Without white space between the tokens and with every string escaped in one way. What is no JSON stays as it is.
 pub(crate) fn canonical(text: &[u8]) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
@@ -111,10 +159,7 @@ fn members(
             _ if token == b"null" => {}
             _ => out.push((path, token.to_vec())),
         }
-        at = space(text, end);
-        if text.get(at) == Some(&b',') {
-            at = space(text, at + 1);
-        }
+        at = after_comma(text, end);
     }
     Some(at + 1)
 }
@@ -122,6 +167,26 @@ fn members(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pieces_as_they_are_written() {
+        let text = br#" {"a": [1, {"x": "]"} , 1e400], "\u0062" : {"c": "\"d"}} "#;
+        assert_eq!(member(text, "b"), Some(&br#"{"c": "\"d"}"#[..]));
+        assert_eq!(member(text, "c"), None);
+        let list = items(member(text, "a").unwrap()).unwrap();
+        assert_eq!(list, [&b"1"[..], br#"{"x": "]"}"#, b"1e400"]);
+        assert_eq!(content(member(member(text, "b").unwrap(), "c").unwrap()).as_deref(), Some("\"d"));
+        assert_eq!((items(b"[]"), content(b"1")), (Some(Vec::new()), None));
+    }
+
+    #[test]
+    fn what_is_left_after_trimming() {
+        let long = "x".repeat(300);
+        let sent = format!(r#"{{"a":1,"b":"{long}","requestObject":{{"c":2}},"user":{{"n":"u"}}}}"#);
+        assert!(same_left(sent.as_bytes(), br#"{"a":1,"requestObject":null,"user":{"n":"u"}}"#));
+        assert!(!same_left(sent.as_bytes(), br#"{"a":1,"user":{"n":"v"}}"#));
+        assert!(!same_left(sent.as_bytes(), b"{}"));
+    }
 
     #[test]
     fn members_become_paths() {

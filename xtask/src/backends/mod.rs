@@ -5,11 +5,14 @@
 //! what was sent. A server that cannot be had on this machine is skipped, with the reason.
 
 mod clickhouse;
+mod datadog;
+mod ecs;
 mod json;
 mod opensearch;
 mod otelcol;
 mod sent;
 mod server;
+mod splunk;
 mod tools;
 mod victorialogs;
 
@@ -31,7 +34,10 @@ const BACKENDS: &[Backend] = &[
     Backend { name: "loki", run: no_loki },
     Backend { name: "opensearch", run: opensearch::run },
     Backend { name: "otelcol", run: otelcol::run },
+    Backend { name: "ecs", run: ecs::run },
     Backend { name: "victorialogs", run: victorialogs::run },
+    Backend { name: "datadog", run: datadog::run },
+    Backend { name: "splunk", run: splunk::run },
 ];
 
 /// Loki's licence is AGPL-3.0: it is not fetched. What it answers is in the tests of the sink, by its source.

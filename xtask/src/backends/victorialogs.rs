@@ -7,7 +7,7 @@ use crate::http;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -20,8 +20,13 @@ const SEEN_LIMIT: Duration = Duration::from_secs(60);
 /// Members that stay JSON text instead of becoming a field for each of theirs.
 const KEPT: [&str; 2] = ["requestObject", "responseObject"];
 
+/// The server's program, or why it cannot be had.
+pub(super) fn program() -> Result<Result<PathBuf, String>> {
+    tools::go_install(PACKAGE, VERSION)
+}
+
 pub(crate) fn run(binary: &Path, work: &Path) -> Result<()> {
-    let program = match tools::go_install(PACKAGE, VERSION)? {
+    let program = match program()? {
         Ok(program) => program,
         Err(reason) => {
             println!("skipped: {reason}");
@@ -96,16 +101,21 @@ fn one(case: &Case<'_>, binary: &Path, work: &Path, program: &Path, sent: &Sent)
 
 /// A new server with an empty store.
 fn start(program: &Path, work: &Path, name: &str) -> Result<Server> {
+    start_with(program, work, name, &[])
+}
+
+/// The same with more arguments.
+pub(super) fn start_with(program: &Path, work: &Path, name: &str, more: &[&str]) -> Result<Server> {
     let addr = http::free_addr()?;
     let mut command = Command::new(program);
     command.arg(format!("-httpListenAddr={addr}"));
     command.arg(format!("-storageDataPath={}", work.join(format!("{name}-data")).display()));
-    command.args(["-retentionPeriod=100y", "-loggerLevel=WARN"]);
+    command.args(["-retentionPeriod=100y", "-loggerLevel=WARN"]).args(more);
     Server::spawn(&mut command, name, addr, work)?.ready("/health")
 }
 
 /// Everything that is stored, once as much of it can be seen as was sent.
-fn events(server: &Server, sent: &Sent) -> Result<Vec<Map<String, Value>>> {
+pub(super) fn events(server: &Server, sent: &Sent) -> Result<Vec<Map<String, Value>>> {
     let start = Instant::now();
     loop {
         let (status, body) = http::request(server.addr, "GET", "/select/logsql/query?query=*", None)?;
@@ -120,7 +130,7 @@ fn events(server: &Server, sent: &Sent) -> Result<Vec<Map<String, Value>>> {
     }
 }
 
-fn text(row: &Map<String, Value>, field: &str) -> String {
+pub(super) fn text(row: &Map<String, Value>, field: &str) -> String {
     row.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 

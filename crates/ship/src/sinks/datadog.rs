@@ -7,11 +7,14 @@
 //!
 //! Nothing recognises repetitions there: what is sent twice is stored twice, with the same `auditship.uid`.
 
-use super::{BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, body_headers, sensitive};
+use super::{
+    BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, body_headers, frame_object,
+    sensitive,
+};
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::shape;
-use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink, WithIndex};
+use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink};
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::{Record, text};
 use bytes::Bytes;
@@ -154,7 +157,8 @@ pub enum Form {
     /// Datadog's standard attributes beside the event's own.
     #[default]
     Datadog,
-    /// The event's text as `message`, which Datadog makes attributes of.
+    /// The event as it was logged, with the member `auditship`, as the text of `message`: Datadog makes attributes of it.
+    /// For receivers that take no other members than Datadog's own agent sends.
     Raw,
 }
 
@@ -300,11 +304,11 @@ impl Sink for Intake {
                 0..out.len() + 1 - from
             }
             Form::Raw => {
-                out.push(b',');
-                context.write_member(record, WithIndex::Yes, out);
+                let mut line = Vec::with_capacity(record.body.len() + 256);
+                frame_object(record, context, &mut line);
                 out.extend_from_slice(b",\"message\":\"");
                 let start = out.len() - from;
-                text::escape_into(&String::from_utf8_lossy(&record.body.to_vec()), out);
+                text::escape_into(&String::from_utf8_lossy(&line), out);
                 let document = start..out.len() - from;
                 out.push(b'"');
                 document
@@ -378,9 +382,12 @@ mod tests {
         let line = r#"{"kind":"Event","a":"\"\u00e9"}"#;
         let batch = batch(&sink(json!({"shape": "raw"})), &[line]);
         let entries: Vec<Value> = serde_json::from_str(&raw(&batch)).unwrap();
-        assert_eq!(entries[0]["message"], line);
-        assert_eq!(entries[0]["auditship"]["index"], "audit");
-        assert_eq!(&*batch.document(&batch.records[0], &batch.raw().unwrap()), line.as_bytes());
+        let text = entries[0]["message"].as_str().unwrap();
+        assert!(text.starts_with("{\"auditship\":{\"uid\":\"") && text.ends_with(&line[1..]), "{text}");
+        assert_eq!(&*batch.document(&batch.records[0], &batch.raw().unwrap()), text.as_bytes());
+        // Nothing but text and the time, as Datadog's agent sends it.
+        let members = entries[0].as_object().unwrap();
+        assert!(members.iter().all(|(key, value)| value.is_string() || key == "timestamp"), "{members:?}");
     }
 
     #[test]

@@ -76,7 +76,10 @@ impl DatadogMock {
             // The comma.
             at = end + 1;
             taken.complaints.extend(complaints(&entry));
-            let uid = entry["auditship"]["uid"].as_str().unwrap().to_owned();
+            let text = entry["message"].as_str().unwrap_or_default();
+            let inside: Value = serde_json::from_str(text).unwrap_or_default();
+            let uid = entry["auditship"]["uid"].as_str().or(inside["auditship"]["uid"].as_str());
+            let uid = uid.unwrap().to_owned();
             taken.entries.entry(uid).or_default().push(entry);
         }
         202
