@@ -9,13 +9,14 @@ fn types_are_known_and_written() {
     check(
         "outputs:\n  search:\n    type: elasticsarch\n    endpoint: https://x\n",
         expect![[r#"
-        error: unknown value `elasticsarch` for `outputs.search.type`
-         --> a.yaml:3:11
-          |
-        3 |     type: elasticsarch
-          |           ^^^^^^^^^^^^ expected one of `elasticsearch`, `http`, `dir`, `stdout`
-        help: did you mean `elasticsearch`?
-    "#]],
+            error: unknown value `elasticsarch` for `outputs.search.type`
+             --> a.yaml:3:11
+              |
+            3 |     type: elasticsarch
+              |           ^^^^^^^^^^^^
+              = expected one of `elasticsearch`, `http`, `dir`, `stdout`, `datadog`, `splunk_hec`
+            help: did you mean `elasticsearch`?
+        "#]],
     );
     check(
         "outputs:\n  search:\n    endpoint: https://x\n",
@@ -51,12 +52,13 @@ fn types_are_known_and_written() {
     check(
         "outputs: {a: {type: 7}}\n",
         expect![[r#"
-        error: unknown value `7` for `outputs.a.type`
-         --> a.yaml:1:21
-          |
-        1 | outputs: {a: {type: 7}}
-          |                     ^ expected one of `elasticsearch`, `http`, `dir`, `stdout`
-    "#]],
+            error: unknown value `7` for `outputs.a.type`
+             --> a.yaml:1:21
+              |
+            1 | outputs: {a: {type: 7}}
+              |                     ^
+              = expected one of `elasticsearch`, `http`, `dir`, `stdout`, `datadog`, `splunk_hec`
+        "#]],
     );
     check(
         "outputs: {a: {}}\n",
