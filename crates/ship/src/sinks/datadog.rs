@@ -65,7 +65,7 @@ pub struct Datadog {
     pub auth: Auth,
     /// In whose words an event leaves (datadog).
     #[serde(default)]
-    pub shape: Form,
+    pub shape: EntryShape,
     /// `ddsource` (kubernetes.audit, which Datadog has a pipeline for).
     pub source: Option<String>,
     /// `service` (kube-apiserver).
@@ -153,7 +153,7 @@ pub enum Auth {
 /// In whose words an event leaves; see docs/shapes.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Form {
+pub enum EntryShape {
     /// Datadog's standard attributes beside the event's own.
     #[default]
     Datadog,
@@ -167,7 +167,7 @@ struct Intake {
     headers: HeaderMap,
     limits: Limits,
     encoding: Encoding,
-    form: Form,
+    shape: EntryShape,
     /// The members that all entries share, escaped, without the last quote of the tags, which the index goes before.
     members: Vec<u8>,
 }
@@ -204,7 +204,7 @@ impl Datadog {
             headers,
             limits: self.limits()?,
             encoding,
-            form: self.shape,
+            shape: self.shape,
             members: self.members(context)?,
         });
         Ok(Built { sink, transport, options })
@@ -298,12 +298,12 @@ impl Sink for Intake {
         out.push(b',');
         tag("index", record.index.as_str(), out);
         out.extend_from_slice(format!("\",\"timestamp\":{}", record.time.div_euclid(1_000)).as_bytes());
-        let document = match self.form {
-            Form::Datadog => {
+        let document = match self.shape {
+            EntryShape::Datadog => {
                 shape::datadog::members(record, context, out);
                 0..out.len() + 1 - from
             }
-            Form::Raw => {
+            EntryShape::Raw => {
                 let mut line = Vec::with_capacity(record.body.len() + 256);
                 frame_object(record, context, &mut line);
                 out.extend_from_slice(b",\"message\":\"");
@@ -319,9 +319,9 @@ impl Sink for Intake {
     }
 
     fn embedding(&self) -> Embedding {
-        match self.form {
-            Form::Datadog => Embedding::Inline,
-            Form::Raw => Embedding::Escaped,
+        match self.shape {
+            EntryShape::Datadog => Embedding::Inline,
+            EntryShape::Raw => Embedding::Escaped,
         }
     }
 

@@ -12,7 +12,7 @@
 //! configuration, not of the records.
 
 use super::{
-    Basic, BatchOptions, Built, Connection, EventForm, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls,
+    Basic, BatchOptions, Built, Connection, EventShape, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls,
     basic, body_headers, sensitive,
 };
 use crate::batch::Batch;
@@ -50,7 +50,7 @@ pub struct Elasticsearch {
     pub pipeline: Option<String>,
     /// In whose words an event leaves (raw).
     #[serde(default)]
-    pub shape: EventForm,
+    pub shape: EventShape,
     /// Compression of requests (gzip). Elasticsearch takes gzip alone, OpenSearch from 2.19 also zstd.
     pub compression: Option<Encoding>,
     /// Size and age of one request.
@@ -90,7 +90,7 @@ struct Bulk {
     headers: HeaderMap,
     limits: Limits,
     encoding: Encoding,
-    form: EventForm,
+    shape: EventShape,
 }
 
 impl Elasticsearch {
@@ -137,7 +137,7 @@ impl Elasticsearch {
             headers,
             limits: self.batch.limits(HTTP_LIMITS)?,
             encoding,
-            form: self.shape,
+            shape: self.shape,
         });
         Ok(Built { sink, transport, options })
     }
@@ -164,8 +164,8 @@ impl Sink for Bulk {
         out.extend_from_slice(&record.uid.hex());
         out.extend_from_slice(b"\"}}\n");
         let start = out.len() - from;
-        let document = match self.form {
-            EventForm::Raw => {
+        let document = match self.shape {
+            EventShape::Raw => {
                 let time = jiff::Timestamp::from_microsecond(record.time).unwrap_or_default();
                 let mut members = Vec::with_capacity(256);
                 write!(members, "\"@timestamp\":\"{time:.6}\",").expect("memory takes any bytes");
@@ -173,7 +173,7 @@ impl Sink for Bulk {
                 record.body.write_with(&members, out);
                 start..out.len() - from
             }
-            EventForm::Ecs => {
+            EventShape::Ecs => {
                 let event = shape::ecs::frame(record, context, WithIndex::No, out);
                 start + event.start..start + event.end
             }

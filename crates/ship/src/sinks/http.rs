@@ -5,7 +5,7 @@
 //! record its uid, so that a receiver can tell repetitions; `query` can put the same name into the URL.
 
 use super::{
-    Auth, BatchOptions, Built, Connection, EventForm, HTTP_LIMITS, HttpCommon, IDEMPOTENCY_KEY, Invalid,
+    Auth, BatchOptions, Built, Connection, EventShape, HTTP_LIMITS, HttpCommon, IDEMPOTENCY_KEY, Invalid,
     RateLimit, Tls, authorize, body_headers, frame_object, own_headers, refused_without_names,
 };
 use crate::batch::Batch;
@@ -51,7 +51,7 @@ pub struct Http {
     pub refused: Option<String>,
     /// In whose words an event leaves (raw).
     #[serde(default)]
-    pub shape: EventForm,
+    pub shape: EventShape,
     /// Further headers. Their values are never shown.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
@@ -104,7 +104,7 @@ struct Generic {
     refused: Option<String>,
     method: Method,
     format: Format,
-    form: EventForm,
+    shape: EventShape,
     headers: HeaderMap,
     limits: Limits,
     encoding: Encoding,
@@ -141,7 +141,7 @@ impl Http {
                 Verb::Put => Method::PUT,
             },
             format: self.format,
-            form: self.shape,
+            shape: self.shape,
             headers,
             limits: self.batch.limits(HTTP_LIMITS)?,
             encoding,
@@ -261,9 +261,9 @@ impl Sink for Generic {
     }
 
     fn frame(&self, record: &Record<'_>, context: &Context, out: &mut Vec<u8>) -> Range<usize> {
-        let document = match self.form {
-            EventForm::Raw => frame_object(record, context, out),
-            EventForm::Ecs => shape::ecs::frame(record, context, WithIndex::Yes, out),
+        let document = match self.shape {
+            EventShape::Raw => frame_object(record, context, out),
+            EventShape::Ecs => shape::ecs::frame(record, context, WithIndex::Yes, out),
         };
         if self.format == Format::Ndjson {
             out.push(b'\n');

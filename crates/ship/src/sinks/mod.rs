@@ -15,7 +15,7 @@ pub mod splunk_hec;
 pub mod stdout;
 
 pub(crate) use options::HTTP_LIMITS;
-pub use options::{Auth, Basic, BatchOptions, Connection, EventForm, Invalid, RateLimit, Tls};
+pub use options::{Auth, Basic, BatchOptions, Connection, EventShape, Invalid, RateLimit, Tls};
 use options::{
     HttpCommon, IDEMPOTENCY_KEY, authorize, basic, body_headers, own_headers, sensitive, shipping,
 };

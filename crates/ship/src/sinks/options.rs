@@ -199,7 +199,7 @@ impl Connection {
 /// In whose words an event leaves; see docs/shapes.md.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum EventForm {
+pub enum EventShape {
     /// The event as it was logged.
     #[default]
     Raw,
