@@ -45,8 +45,9 @@ fn examples() -> Result<()> {
         println!("check {}", example.display());
         let run = ["run", "--quiet", "--package", "auditship", "--", "check", "--config"];
         // Stand-ins for what the examples take from the environment.
-        let from_outside = ["NODE_NAME", "ES_API_KEY", "AUDIT_HTTP_TOKEN", "DD_API_KEY", "SPLUNK_HEC_TOKEN"]
-            .map(|name| (name, "example"));
+        let from_outside =
+            ["NODE_NAME", "ES_API_KEY", "AUDIT_HTTP_TOKEN", "AUDIT_TOKEN", "DD_API_KEY", "SPLUNK_HEC_TOKEN"]
+                .map(|name| (name, "example"));
         repo::run(repo::cargo().args(run).arg(&example).envs(from_outside))?;
     }
     Ok(())
@@ -54,14 +55,36 @@ fn examples() -> Result<()> {
 
 /// The example configurations, relative to the root, sorted.
 fn example_files() -> Result<Vec<PathBuf>> {
-    let Ok(folder) = std::fs::read_dir(repo::root().join("examples")) else { return Ok(Vec::new()) };
     let mut files = Vec::new();
-    for entry in folder {
-        let name = PathBuf::from(entry.context("list examples")?.file_name());
-        if name.extension().is_some_and(|extension| extension == "yaml") {
-            files.push(PathBuf::from("examples").join(name));
+    for folder in ["examples", "examples/outputs"] {
+        let Ok(entries) = std::fs::read_dir(repo::root().join(folder)) else { continue };
+        for entry in entries {
+            let name = PathBuf::from(entry.context("list examples")?.file_name());
+            if name.extension().is_some_and(|extension| extension == "yaml") {
+                files.push(PathBuf::from(folder).join(name));
+            }
         }
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_preset_has_its_line() {
+        let root = repo::root();
+        let page = std::fs::read_to_string(root.join("docs/outputs/presets.md")).unwrap();
+        let presets: Vec<PathBuf> = example_files()
+            .unwrap()
+            .into_iter()
+            .filter(|file| file.starts_with("examples/outputs"))
+            .collect();
+        assert!(presets.len() >= 11, "{presets:?}");
+        for preset in presets {
+            assert!(page.contains(&format!("(../../{})", preset.display())), "{}", preset.display());
+        }
+    }
 }
