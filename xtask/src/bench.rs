@@ -39,6 +39,8 @@ enum Part {
     Follow(InputArgs),
     /// What an agent costs that has nothing to do, beside many files that do not change.
     Idle(idle::Args),
+    /// What framing costs in each output, beside a plain copy, and what each compression costs.
+    Codecs,
     /// What redaction alone costs, beside `serde_json` trees of the same lines, and over lines made to be slow.
     Redact {
         /// Logs to redact, plain or .gz; those in testdata/ where none is named.
@@ -90,6 +92,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.part {
         Some(Part::Follow(input)) => return follow::run(input),
         Some(Part::Idle(idle)) => return idle::run(idle),
+        Some(Part::Codecs) => {
+            let bench = ["bench", "--quiet", "--package", "auditship-ship", "--bench", "codecs"];
+            return repo::run(repo::cargo().args(bench));
+        }
         Some(Part::Redact { logs }) => return redact(logs),
         None => {}
     }

@@ -74,17 +74,21 @@ pub fn equals(doc: &[u8], value: Str, word: &str) -> bool {
 /// Appends `text` as the inside of a JSON string (RFC 8259 §7), quotes not included.
 pub fn escape_into(text: &str, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..0x20 => {
-                out.extend_from_slice(b"\\u00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
-            }
-            _ => out.push(byte),
+    let mut rest = text.as_bytes();
+    // Run by run: most text has nothing to escape.
+    while let Some(at) = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        let byte = rest[at];
+        out.extend_from_slice(&rest[..at]);
+        rest = &rest[at + 1..];
+        if byte < 0x20 {
+            out.extend_from_slice(b"\\u00");
+            out.push(HEX[usize::from(byte >> 4)]);
+            out.push(HEX[usize::from(byte & 15)]);
+        } else {
+            out.extend_from_slice(&[b'\\', byte]);
         }
     }
+    out.extend_from_slice(rest);
 }
 
 #[cfg(test)]
