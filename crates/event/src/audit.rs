@@ -363,9 +363,8 @@ impl<'a> Event<'a> {
     /// `EventList` (those have neither, but an audit ID and a stage).
     pub fn is_audit(&self) -> bool {
         let kind = self.text(self.fields.kind);
-        let group = self.text(self.fields.api_version);
         if kind == "Event" {
-            return group.starts_with("audit.k8s.io/");
+            return self.text(self.fields.api_version).starts_with("audit.k8s.io/");
         }
         kind.is_empty() && self.fields.audit_id.start != 0 && self.fields.stage.start != 0
     }

@@ -56,6 +56,13 @@ fn hex<const N: usize, const M: usize>(bytes: [u8; N]) -> [u8; M] {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyId([u8; 8]);
 
+impl KeyId {
+    /// The digits.
+    pub fn digits(&self) -> &[u8; 8] {
+        &self.0
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(std::str::from_utf8(&self.0).unwrap_or_default())

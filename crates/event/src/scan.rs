@@ -310,19 +310,28 @@ const ESCAPED: usize = 1 << (usize::BITS - 1);
 #[inline(always)]
 fn string(doc: &[u8], quote: usize) -> Result<End, Malformed> {
     let start = quote + 1;
-    // Most strings end within the first lanes.
-    if let Some(step) = doc.get(start..).and_then(|rest| rest.first_chunk()).and_then(stops)
-        && doc[start + step] == b'"'
-    {
-        return Ok(End(start + step));
+    // Most strings end within the first lanes, and nearly all others within the next.
+    if let Some(lanes) = doc.get(start..).and_then(|rest| rest.first_chunk::<{ 2 * LANES }>()) {
+        let (first, second) = lanes.split_at(LANES);
+        let step = match (first.first_chunk().and_then(stops), second.first_chunk()) {
+            (Some(step), _) => Some(step),
+            (None, Some(second)) => stops(second).map(|step| LANES + step),
+            (None, None) => None,
+        };
+        match step {
+            Some(step) if lanes[step] == b'"' => return Ok(End(start + step)),
+            Some(_) => {}
+            None => return string_slow(doc, start, 2 * LANES),
+        }
     }
-    string_slow(doc, start)
+    string_slow(doc, start, 0)
 }
 
-/// As [`string`], for one that is long, holds a backslash, or stands at the end of the input.
+/// As [`string`], for one that is long, holds a backslash, or stands at the end of the input, and of which `plain` bytes
+/// have been looked at.
 #[inline(never)]
-fn string_slow(doc: &[u8], start: usize) -> Result<End, Malformed> {
-    let (mut at, mut escaped) = (start, 0);
+fn string_slow(doc: &[u8], start: usize, plain: usize) -> Result<End, Malformed> {
+    let (mut at, mut escaped) = (start + plain, 0);
     loop {
         let rest = doc.get(at..).unwrap_or_default();
         at += match rest.first_chunk() {

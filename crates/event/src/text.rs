@@ -59,7 +59,8 @@ fn unicode(raw: &[u8], at: usize, out: &mut Vec<u8>) -> usize {
 pub fn decoded<'a>(doc: &'a [u8], value: Str) -> Cow<'a, str> {
     let raw = value.raw(doc);
     if !value.escaped {
-        return String::from_utf8_lossy(raw);
+        // Most are short: the general conversion would take longer to begin than they are.
+        return std::str::from_utf8(raw).map_or_else(|_| String::from_utf8_lossy(raw), Cow::Borrowed);
     }
     let mut out = Vec::with_capacity(raw.len());
     unescape(raw, &mut out, |_, _| {});
@@ -67,6 +68,7 @@ pub fn decoded<'a>(doc: &'a [u8], value: Str) -> Cow<'a, str> {
 }
 
 /// Whether the text of a raw string equals `word`, decoded where it holds escapes.
+#[inline]
 pub fn equals(doc: &[u8], value: Str, word: &str) -> bool {
     if value.escaped { decoded(doc, value) == word } else { value.raw(doc) == word.as_bytes() }
 }

@@ -161,15 +161,12 @@ impl Detector {
         pass.begin(range.start);
         let mut at = range.start;
         while at < range.end {
-            let Sieved { mut others, mut ends, base64 } = match text[at..].first_chunk() {
-                Some(lanes) => sieve(u8x16::new(*lanes)),
-                None => last_others(&text[at..]),
-            };
+            let Sieved { mut others, mut ends, base64 } = sieve(lanes(text, at));
             let left = range.end - at;
             if left < LANES {
                 others &= (1 << left) - 1;
                 ends &= others;
-            } else if base64 && at >= run_end.max(pass.done) {
+            } else if base64 && range.len() >= packed::MIN && at >= run_end.max(pass.done) {
                 let run = packed::run(text, at, &range);
                 run_end = run.end;
                 if packed::may_hold(&text[run.clone()]) {
@@ -189,6 +186,86 @@ impl Detector {
         pass.encoded
     }
 
+    /// Whether [`Detector::each`] may do anything in `text[range]`. Looks at the same places, but does no more than ask:
+    /// with most strings nothing else is done.
+    #[inline]
+    pub(crate) fn may_find(&self, text: &[u8], range: &Range<usize>) -> bool {
+        let may_be_packed = range.len() >= packed::MIN;
+        // Whether the byte before `at` belongs to a word.
+        let mut within = 0;
+        let mut query = false;
+        let mut at = range.start;
+        while at < range.end {
+            // As many bytes together as a mask has bits: most strings are no longer.
+            let length = (range.end - at).min(64);
+            let (mut words, mut names) = (0, 0);
+            let mut step = 0;
+            while step < length {
+                let lanes = lanes(text, at + step);
+                let sorted = sort(lanes);
+                words |= u64::from(sorted.words) << step;
+                names |= u64::from(sorted.names) << step;
+                if may_be_packed
+                    && sorted.names | lanes.simd_eq(u8x16::splat(b'+')).to_bitmask() == 0xffff
+                    && sieve(lanes).base64
+                    && packed::may_hold(&text[packed::run(text, at + step, range)])
+                {
+                    return true;
+                }
+                step += LANES;
+            }
+            let valid = u64::MAX >> (64 - length);
+            let after = words << 1 | within;
+            within = words >> 63;
+            let mut begins = words & valid & !after;
+            while begins != 0 {
+                let here = at + begins.trailing_zeros() as usize;
+                if self.may_begin(text, here) && self.begins_with_any(text, here) {
+                    return true;
+                }
+                begins &= begins - 1;
+            }
+            let mut ends = !names & valid;
+            while ends != 0 {
+                let step = ends.trailing_zeros();
+                let here = at + step as usize;
+                if after >> step & 1 != 0 && self.may_tell(text, here)
+                    || SPECIAL[usize::from(text[here])] && self.may_be_special(text, here, &mut query)
+                {
+                    return true;
+                }
+                ends &= ends - 1;
+            }
+            at += length;
+        }
+        false
+    }
+
+    /// Whether one of the needles with which a word begins stands at `at`.
+    #[inline(never)]
+    fn begins_with_any(&self, text: &[u8], at: usize) -> bool {
+        looks_at(&self.starts, text, at).next().is_some()
+    }
+
+    /// What [`Pass::boundary`] makes of those bytes that are more than the end of a word.
+    #[inline(never)]
+    fn may_be_special(&self, text: &[u8], at: usize, query: &mut bool) -> bool {
+        match text[at] {
+            b':' | b'$' | b'{' => self.may_mark(text, at),
+            b'\\' => match text.get(at + 1) {
+                Some(b'n' | b'r' | b't' | b'b' | b'f') => self.may_begin(text, at + 2),
+                Some(b'u') => self.may_begin(text, at + 6),
+                _ => false,
+            },
+            b'?' => {
+                *query = true;
+                false
+            }
+            b'+' => *query,
+            _ => true,
+        }
+    }
+
     /// The rule for values written in `form`.
     pub(crate) fn rule_of(&self, form: Form) -> Option<u16> {
         self.forms[form as usize]
@@ -198,6 +275,12 @@ impl Detector {
     #[inline(always)]
     pub(crate) fn may_begin(&self, text: &[u8], at: usize) -> bool {
         text.get(at..).and_then(|rest| rest.first_chunk()).is_some_and(|first| self.begins.may_hold(*first))
+    }
+
+    /// Whether a look is due at the mark that begins at `at`.
+    #[inline(always)]
+    fn may_mark(&self, text: &[u8], at: usize) -> bool {
+        self.marked.may_hold(text[at..].first_chunk().copied().unwrap_or_default())
     }
 
     /// Whether the name that ends at `at` may be a telling one.
@@ -284,7 +367,7 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
 
     #[inline(always)]
     fn mark(&mut self, at: usize) {
-        if self.detector.marked.may_hold(self.text[at..].first_chunk().copied().unwrap_or_default()) {
+        if self.detector.may_mark(self.text, at) {
             self.look(&self.detector.marks, at);
         }
     }
@@ -362,12 +445,57 @@ fn looks_at<'l>(looks: &'l [Look], text: &'l [u8], at: usize) -> impl Iterator<I
 /// Bytes that are looked at together.
 const LANES: usize = 16;
 
-/// As [`sieve`], for the last bytes of a text.
+/// The bytes from `at` on.
+#[inline(always)]
+fn lanes(text: &[u8], at: usize) -> u8x16 {
+    match text[at..].first_chunk() {
+        Some(lanes) => u8x16::new(*lanes),
+        None => last_lanes(&text[at..]),
+    }
+}
+
+/// The last bytes of a text, and zeros.
 #[cold]
-fn last_others(rest: &[u8]) -> Sieved {
+fn last_lanes(rest: &[u8]) -> u8x16 {
     let mut lanes = [0; LANES];
     lanes[..rest.len()].copy_from_slice(rest);
-    sieve(u8x16::new(lanes))
+    u8x16::new(lanes)
+}
+
+/// The bytes that are more than the end of a word.
+const SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    let bytes = b":$%{~\\?+";
+    let mut at = 0;
+    while at < bytes.len() {
+        special[bytes[at] as usize] = true;
+        at += 1;
+    }
+    special
+};
+
+/// Some bytes by what they are, as masks.
+struct Sorted {
+    /// Those that belong to words.
+    words: u32,
+    /// Those, dots and slashes.
+    names: u32,
+}
+
+#[inline(always)]
+fn sort(lanes: u8x16) -> Sorted {
+    let letters = within(lanes | u8x16::splat(0x20), b'a', 26);
+    // Dash, dot, slash and digits follow each other.
+    let names = letters | within(lanes, b'-', 13) | lanes.simd_eq(u8x16::splat(b'_'));
+    let words = names & !within(lanes, b'.', 2);
+    Sorted { words: words.to_bitmask(), names: names.to_bitmask() }
+}
+
+/// Those of `lanes` that are one of `count` bytes from `from`.
+#[inline(always)]
+fn within(lanes: u8x16, from: u8, count: u8) -> u8x16 {
+    let moved = lanes - u8x16::splat(from);
+    moved.min(u8x16::splat(count - 1)).simd_eq(moved)
 }
 
 /// What is to be done with some bytes, as masks.
@@ -383,10 +511,6 @@ struct Sieved {
 
 #[inline(always)]
 fn sieve(lanes: u8x16) -> Sieved {
-    let within = |lanes: u8x16, from: u8, count: u8| {
-        let moved = lanes - u8x16::splat(from);
-        moved.min(u8x16::splat(count - 1)).simd_eq(moved)
-    };
     let letters = within(lanes | u8x16::splat(0x20), b'a', 26);
     let digits = within(lanes, b'0', 10);
     let joints = lanes.simd_eq(u8x16::splat(b'_')) | lanes.simd_eq(u8x16::splat(b'-'));
@@ -459,11 +583,23 @@ mod tests {
         }
     }
 
+    /// What [`Detector::may_find`] relies on.
+    #[test]
+    fn words_begin_and_end_with_letters_or_digits() {
+        let detector = Detector::new(RULES);
+        assert!(detector.starts.iter().all(|look| look.word.as_bytes()[0].is_ascii_alphanumeric()));
+        assert!(detector.closing.iter().all(|look| look.word.ends_with(|c: char| c.is_ascii_alphanumeric())));
+        names::endings(|four| assert!(four[3].is_ascii_alphanumeric(), "{four:?}"));
+    }
+
     #[test]
     fn words_are_letters_digits_and_joints() {
         for byte in 0..=u8::MAX {
             let word = byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
             assert_eq!(sieve(u8x16::splat(byte)).others == 0, word, "{byte:#x}");
+            let Sorted { words, names, .. } = sort(u8x16::splat(byte));
+            assert_eq!(words != 0, word, "{byte:#x}");
+            assert_eq!(names != 0, word || matches!(byte, b'.' | b'/'), "{byte:#x}");
         }
     }
 }

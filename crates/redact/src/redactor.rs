@@ -21,6 +21,7 @@ use crate::yaml::Yaml;
 use auditship_event::scan;
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
 use auditship_rule::{Facts, Matcher};
+use memchr::memmem;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -89,6 +90,8 @@ pub struct Redactor {
     user: Vec<UserRule>,
     last_applied: Option<u16>,
     detector: Detector,
+    /// Finds the end of a member's name without which text holds no object of a kind.
+    kind: memmem::Finder<'static>,
     allowed: Allowed,
     /// The first of the agent's own rules, which nothing suppresses.
     own: u16,
@@ -178,6 +181,7 @@ impl Redactor {
             user: Vec::new(),
             last_applied: None,
             detector: Detector::new(builtin),
+            kind: memmem::Finder::new(b"kind\""),
             allowed: Allowed::default(),
             own: 0,
             on: !builtin.is_empty(),
@@ -372,11 +376,7 @@ impl Redactor {
             self.allowed.locate(event, base, text, stack, leaves);
         }
         let place = Place::line(base);
-        let object = event.object_ref();
-        let hints: Vec<usize> = match &object {
-            Some(object) => (0..self.fields.len()).filter(|at| self.fields[*at].concerns(object)).collect(),
-            None => Vec::new(),
-        };
+        let hints = self.hints(event);
         for at in &hints {
             let fields = &self.fields[*at];
             if let Some(object) = object.as_ref().filter(|_| fields.named) {
@@ -407,6 +407,17 @@ impl Redactor {
         self.user_rules(event, &place, scratch);
     }
 
+    /// The rules over fields that are about the event's resource, by their place.
+    fn hints(&self, event: &Event<'_>) -> Vec<usize> {
+        let resource = event.resource();
+        // Most resources have no rule: the other fields need not be decoded.
+        if !self.fields.iter().any(|fields| fields.resources.iter().any(|r| r.resource == resource)) {
+            return Vec::new();
+        }
+        let Some(object) = event.object_ref() else { return Vec::new() };
+        (0..self.fields.len()).filter(|at| self.fields[*at].concerns(&object)).collect()
+    }
+
     /// Adds the edits of text that is no JSON (a line of another format).
     pub fn text(&self, raw: &[u8], base: usize, scratch: &mut Scratch) {
         self.detect(raw, 0..raw.len(), &Place::line(base), &[], scratch);
@@ -433,6 +444,9 @@ impl Redactor {
     }
 
     fn utf8(&self, raw: &[u8], base: usize, scratch: &mut Scratch) {
+        if raw.is_ascii() {
+            return;
+        }
         let mut at = 0;
         while let Err(bad) = std::str::from_utf8(&raw[at..]) {
             let from = at + bad.valid_up_to();
@@ -551,7 +565,9 @@ impl Redactor {
         let digested = action == Action::Digest && digest::write(raw, out);
         if action == Action::Token || (action == Action::Digest && !digested) {
             out.extend_from_slice(b":");
-            out.extend_from_slice(self.hash(&plain_text(raw)).as_bytes());
+            out.extend_from_slice(self.keys.id().digits());
+            out.extend_from_slice(b"-");
+            out.extend_from_slice(&self.keys.token(&plain_text(raw)));
         }
     }
 

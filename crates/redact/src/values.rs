@@ -76,7 +76,7 @@ pub(crate) fn is_opaque(value: &[u8]) -> bool {
         return value.len() >= 8;
     }
     let head = &value[..value.len().min(256)];
-    if head.contains(&b' ') || memchr::memmem::find(head, b".io/").is_some() {
+    if head.contains(&b' ') || memchr::memchr_iter(b'/', head).any(|at| head[..at].ends_with(b".io")) {
         return false;
     }
     if is_uuid(value) {

@@ -71,7 +71,7 @@ impl Redactor {
         let mut gone = gone.iter().peekable();
         for text in &found.texts {
             while gone.next_if(|gone| gone.end < text.end).is_some() {}
-            if gone.peek().is_none_or(|gone| text.start < gone.start) {
+            if gone.peek().is_none_or(|gone| text.start < gone.start) && self.detector.may_find(doc, text) {
                 self.detect(doc, text.clone(), place, hints, scratch);
             }
         }
@@ -251,7 +251,10 @@ impl Redactor {
         self.embedded(text, scratch, |object, fields, scratch| {
             self.select(fields.rule, &fields.set, fields.set.start(), text, object, place, scratch);
         });
-        self.detect(text, 0..text.len(), place, hints, scratch);
+        let all = 0..text.len();
+        if self.detector.may_find(text, &all) {
+            self.detect(text, all, place, hints, scratch);
+        }
     }
 
     /// Looks through what stands between quotes in a text that is no document itself, spelled with escapes.
@@ -288,7 +291,7 @@ impl Redactor {
         scratch: &mut Scratch,
         mut tell: impl FnMut(usize, &Fields, &mut Scratch),
     ) {
-        if memchr::memmem::find(text, b"kind\"").is_none() {
+        if self.kind.find(text).is_none() {
             return;
         }
         let (decoded, mut found) = scratch.pool.pop().unwrap_or_default();
