@@ -379,7 +379,9 @@ impl Redactor {
         let hints = self.hints(event);
         for at in &hints {
             let fields = &self.fields[*at];
-            if let Some(object) = object.as_ref().filter(|_| fields.named) {
+            if fields.named
+                && let Some(object) = event.object_ref()
+            {
                 self.name(fields.rule, raw, object.name.as_bytes(), &place, scratch);
             }
             for body in [event.request_object(), event.response_object()].into_iter().flatten() {

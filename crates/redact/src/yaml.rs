@@ -29,7 +29,9 @@ struct Entry {
 /// Whether it is worth while to parse `text`: some line is a member. Looks at the beginning of the text alone.
 pub(crate) fn may_be(text: &[u8]) -> bool {
     let mut lines = text[..text.len().min(MAX_LOOK)].split(|b| *b == b'\n');
-    lines.any(|line| line.ends_with(b":") || memchr::memchr_iter(b':', line).any(|at| line.get(at + 1) == Some(&b' ')))
+    lines.any(|line| {
+        line.ends_with(b":") || memchr::memchr_iter(b':', line).any(|at| line.get(at + 1) == Some(&b' '))
+    })
 }
 
 /// How far [`may_be`] looks.
