@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::{self, Corpus};
 use crate::opensearch::{self, OpenSearch};
-use crate::{backends, http, ledger, lumberjack, repo};
+use crate::{backends, http, ledger, lumberjack, outage, repo};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
 use std::fs::File;
@@ -51,6 +51,8 @@ enum Test {
     Opensearch(OpensearchArgs),
     /// After the writer that kube-apiserver has, which rotates, compresses and deletes; needs Go
     Lumberjack(lumberjack::Args),
+    /// Three outputs, one of them dead with a backlog of a gigabyte: what the others notice of it
+    Outage(outage::Args),
 }
 
 #[derive(clap::Args)]
@@ -78,6 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Test::Backends(args) => backends::run(args),
         Test::Opensearch(args) => opensearch(args),
         Test::Lumberjack(args) => lumberjack::run(args),
+        Test::Outage(args) => outage::run(args),
     }
 }
 

@@ -23,6 +23,7 @@ mod limits;
 mod lumberjack;
 mod measure;
 mod opensearch;
+mod outage;
 mod repo;
 mod soak;
 mod test;

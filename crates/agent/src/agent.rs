@@ -180,6 +180,7 @@ impl Agent {
             store.append(entry);
         }
         let synced = if store.is_synced() { Ok(()) } else { store.sync_paced() };
+        self.status.set_state_syncs(store.syncs());
         drop(store);
         let why = synced.err().map(|error| format!("{error:#}"));
         if self.status.set_degraded("state", why.clone()) {

@@ -21,6 +21,7 @@ pub fn text(status: &Status) -> String {
         degraded: status.degraded(),
         files: status.files(),
         reloads: status.reloads(),
+        state_syncs: status.state_syncs(),
     }));
     let mut out = String::new();
     match prometheus_client::encoding::text::encode(&mut out, &registry) {
@@ -36,6 +37,7 @@ struct Scrape {
     degraded: BTreeMap<String, String>,
     files: Option<Figures>,
     reloads: BTreeMap<Reload, u64>,
+    state_syncs: u64,
 }
 
 type Figure = fn(&Account) -> u64;
@@ -145,6 +147,9 @@ impl Collector for Scrape {
         for (Reload { why, result }, count) in &self.reloads {
             counter(&mut metric, &[("why", why), ("result", result)], *count)?;
         }
+        let help = "Times that the state log was made durable";
+        let mut metric = encoder.encode_descriptor("state_syncs", help, None, MetricType::Counter)?;
+        counter(&mut metric, &[], self.state_syncs)?;
         self.behind(&mut encoder)?;
         if let Some(files) = &self.files {
             catalogue(&mut encoder, files)?;

@@ -3,6 +3,7 @@
 use crate::report::{Account, Report};
 use auditship_tail::catalogue::Figures;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Written by consumers a few times a second, read by the admin listener and at the end.
@@ -13,6 +14,7 @@ pub struct Status {
     degraded: Mutex<BTreeMap<String, String>>,
     files: Mutex<Option<Figures>>,
     reloads: Mutex<BTreeMap<Reload, u64>>,
+    state_syncs: AtomicU64,
 }
 
 /// An attempt to take the configuration anew: why, and what came of it.
@@ -57,6 +59,16 @@ impl Status {
     /// How often the configuration was taken anew, or was not.
     pub fn reloads(&self) -> BTreeMap<Reload, u64> {
         lock(&self.reloads).clone()
+    }
+
+    /// Says how often the state log was made durable.
+    pub fn set_state_syncs(&self, count: u64) {
+        self.state_syncs.store(count, Ordering::Relaxed);
+    }
+
+    /// How often the state log was made durable.
+    pub fn state_syncs(&self) -> u64 {
+        self.state_syncs.load(Ordering::Relaxed)
     }
 
     /// Replaces what the file catalogue knows.

@@ -178,6 +178,7 @@ pub struct Store {
     appended: u64,
     synced: u64,
     synced_at: Option<Instant>,
+    syncs: u64,
     _lock: Option<File>,
 }
 
@@ -232,6 +233,7 @@ impl Store {
             appended: 0,
             synced: 0,
             synced_at: None,
+            syncs: 0,
             _lock: None,
         };
         Ok((store, opened))
@@ -262,6 +264,11 @@ impl Store {
         self.synced >= count || self.suspect
     }
 
+    /// How often the disk was asked to make the log durable.
+    pub fn syncs(&self) -> u64 {
+        self.syncs
+    }
+
     /// Whether everything appended is on disk.
     pub fn is_synced(&self) -> bool {
         self.queue.is_empty() && !self.suspect && !self.unsynced
@@ -283,6 +290,7 @@ impl Store {
         self.write()?;
         if self.unsynced {
             self.synced_at = Some(Instant::now());
+            self.syncs += 1;
             let synced = self.disk.sync(LOG);
             self.written(synced)?;
             self.unsynced = false;
@@ -321,6 +329,7 @@ impl Store {
     fn rewrite(&mut self) -> Result<(), Error> {
         self.suspect = true;
         self.synced_at = Some(Instant::now());
+        self.syncs += 1;
         self.queue.clear();
         let bytes = self.state.encode();
         let disk = &mut self.disk;
@@ -471,6 +480,7 @@ mod tests {
         store.synced_at = Some(Instant::now() + Duration::from_secs(60));
         store.sync_paced().unwrap();
         assert!(store.is_safe(first) && !store.is_safe(store.appended()) && !store.is_synced());
+        assert_eq!(store.syncs(), 1);
         store.synced_at = Instant::now().checked_sub(SYNC_EVERY);
         store.sync_paced().unwrap();
         assert!(store.is_safe(store.appended()) && store.is_synced());
