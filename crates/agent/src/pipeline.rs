@@ -149,10 +149,11 @@ impl Pipeline {
         }
         let looked = catch_unwind(AssertUnwindSafe(|| {
             let looked = self.plan.redactor.look(line.bytes, &mut self.scratch)?;
-            let class = self.decide_event(0, &looked.event, line.span.stream);
-            Some((looked, class))
+            let time = looked.event.time();
+            let class = self.decide_event(0, &looked.event, time, line.span.stream);
+            Some((looked, time, class))
         }));
-        let (looked, class) = match looked {
+        let (looked, time, class) = match looked {
             Ok(Some(found)) => found,
             Ok(None) => return false,
             Err(_) => {
@@ -164,18 +165,18 @@ impl Pipeline {
             self.ledger.settle(line.span, line.carried, class);
         } else {
             let ticket = self.ledger.open(line.span, line.carried, self.deliveries.len() as u32);
-            self.deliver_event(&looked, ticket, line.span, now);
+            let time = time.unwrap_or(now.micros);
+            self.deliver_event(&looked, time, ticket, line.span, now);
         }
         self.plan.redactor.forget(looked, &mut self.scratch);
         true
     }
 
     /// Redacts one event and puts its records into batches.
-    fn deliver_event(&mut self, looked: &Looked<'_>, ticket: u64, span: Span, now: Now) {
+    fn deliver_event(&mut self, looked: &Looked<'_>, time: i64, ticket: u64, span: Span, now: Now) {
         let Pipeline { plan, scratch, batcher, failed_closed, deliveries, .. } = self;
         let event = &looked.event;
         let uid = plan.keys.uid(event.raw());
-        let time = event.time().unwrap_or(now.micros);
         if let Ok(body) = plan.redactor.body_of(looked, scratch) {
             for (_, index) in deliveries.drain(..) {
                 let record = Record { index: &index, time, uid, span, body };
@@ -197,7 +198,7 @@ impl Pipeline {
         let mut class = None;
         for (at, part) in found.iter().enumerate() {
             let one = match part {
-                Part::Event(event) => self.decide_event(at, event, span.stream),
+                Part::Event(event) => self.decide_event(at, event, event.time(), span.stream),
                 Part::Broken(broken) => self.decide_broken(at, broken, span),
                 Part::Skipped { reason, .. } => Some(self.ledger.name(ClassKind::Skipped, reason)),
             };
@@ -207,8 +208,14 @@ impl Pipeline {
     }
 
     /// `None` where it is delivered.
-    fn decide_event(&mut self, at: usize, event: &Event<'_>, stream: StreamId) -> Option<Class> {
-        if let Some(time) = event.time() {
+    fn decide_event(
+        &mut self,
+        at: usize,
+        event: &Event<'_>,
+        time: Option<i64>,
+        stream: StreamId,
+    ) -> Option<Class> {
+        if let Some(time) = time {
             self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
             if self.current != Some(stream) {
                 self.current = Some(stream);

@@ -541,8 +541,13 @@ fn fast_micros(text: &[u8]) -> Option<i64> {
     let number = |range: Range<usize>| text[range].iter().fold(0i64, |n, b| n * 10 + i64::from(b - b'0'));
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
     let (hour, minute, second) = (number(11..13), number(14..16), number(17..19));
-    if !(1..=12).contains(&month) || !(1..=28).contains(&day) || hour > 23 || minute > 59 || second > 59 {
-        // Ends of months and leap seconds go the long way.
+    let days = match month {
+        // Leap days and leap seconds go the long way.
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    if !(1..=12).contains(&month) || !(1..=days).contains(&day) || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     // Days from civil: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".

@@ -189,9 +189,10 @@ pub fn value<V: Visitor>(doc: &[u8], from: usize, visitor: &mut V) -> Result<usi
     let mut at = from;
     loop {
         // A value begins here.
-        at = skip_space(doc, at);
         let depth = nesting.depth;
-        match byte(doc, at)? {
+        let first;
+        (at, first) = next(doc, at)?;
+        match first {
             b'"' => {
                 let text = Str::new(at, string(doc, at)?);
                 at = text.end + 1;
@@ -200,8 +201,9 @@ pub fn value<V: Visitor>(doc: &[u8], from: usize, visitor: &mut V) -> Result<usi
             b'{' => {
                 nesting.push(true, at)?;
                 visitor.open_object(at, depth);
-                at = skip_space(doc, at + 1);
-                if byte(doc, at)? == b'}' {
+                let first;
+                (at, first) = next(doc, at + 1)?;
+                if first == b'}' {
                     nesting.depth -= 1;
                     visitor.close(at, depth);
                     at += 1;
@@ -213,8 +215,9 @@ pub fn value<V: Visitor>(doc: &[u8], from: usize, visitor: &mut V) -> Result<usi
             b'[' => {
                 nesting.push(false, at)?;
                 visitor.open_array(at, depth);
-                at = skip_space(doc, at + 1);
-                if byte(doc, at)? == b']' {
+                let first;
+                (at, first) = next(doc, at + 1)?;
+                if first == b']' {
                     nesting.depth -= 1;
                     visitor.close(at, depth);
                     at += 1;
@@ -237,13 +240,13 @@ pub fn value<V: Visitor>(doc: &[u8], from: usize, visitor: &mut V) -> Result<usi
             if nesting.depth == 0 {
                 return Ok(at);
             }
-            at = skip_space(doc, at);
             let object = nesting.in_object();
-            match byte(doc, at)? {
+            let after;
+            (at, after) = next(doc, at)?;
+            match after {
                 b',' => {
                     at += 1;
                     if object {
-                        at = skip_space(doc, at);
                         at = key(doc, at, nesting.depth, visitor)?;
                     }
                     break;
@@ -277,6 +280,22 @@ pub fn skip_space(doc: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// The first byte at or after `at` that is not JSON white space, with its offset.
+#[inline(always)]
+fn next(doc: &[u8], at: usize) -> Result<(usize, u8), Malformed> {
+    match doc.get(at) {
+        Some(byte) if *byte > b' ' => Ok((at, *byte)),
+        _ => next_after_space(doc, at),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn next_after_space(doc: &[u8], at: usize) -> Result<(usize, u8), Malformed> {
+    let at = skip_space(doc, at);
+    Ok((at, byte(doc, at)?))
+}
+
 #[inline(always)]
 fn byte(doc: &[u8], at: usize) -> Result<u8, Malformed> {
     doc.get(at).copied().ok_or(Malformed { at, reason: Reason::Truncated })
@@ -284,12 +303,13 @@ fn byte(doc: &[u8], at: usize) -> Result<u8, Malformed> {
 
 #[inline(always)]
 fn key<V: Visitor>(doc: &[u8], at: usize, depth: usize, visitor: &mut V) -> Result<usize, Malformed> {
-    if byte(doc, at)? != b'"' {
+    let (at, first) = next(doc, at)?;
+    if first != b'"' {
         return Err(Malformed { at, reason: Reason::Grammar });
     }
     let text = Str::new(at, string(doc, at)?);
-    let colon = skip_space(doc, text.end + 1);
-    if byte(doc, colon)? != b':' {
+    let (colon, between) = next(doc, text.end + 1)?;
+    if between != b':' {
         return Err(Malformed { at: colon, reason: Reason::Grammar });
     }
     visitor.key(text, depth);

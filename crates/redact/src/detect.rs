@@ -9,6 +9,7 @@ use crate::nested::percent;
 use crate::packed;
 use crate::pairs::{self, FORMS, Form};
 use crate::rules::{Needle, Rule, Selector};
+use auditship_event::scan::Str;
 use std::ops::Range;
 use wide::u8x16;
 
@@ -291,6 +292,18 @@ impl Detector {
                 self.ends.may_hold(*last) || (last[3].is_ascii_digit() && self.may_tell_numbered(text, at))
             }
             None => matches!(text[..at], [a, b, c] if self.ends.may_hold([b' ', a, b, c])),
+        }
+    }
+
+    /// As [`Detector::may_tell`], for a name that stands in a string of its own.
+    #[inline(always)]
+    pub(crate) fn may_tell_name(&self, text: &[u8], name: Str) -> bool {
+        match name.raw(text).last_chunk::<4>() {
+            Some(last) => {
+                self.ends.may_hold(*last)
+                    || (last[3].is_ascii_digit() && self.may_tell_numbered(text, name.end))
+            }
+            None => self.may_tell(text, name.end),
         }
     }
 

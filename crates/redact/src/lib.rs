@@ -22,6 +22,7 @@ pub mod path;
 pub mod rules;
 
 mod allow;
+mod clean;
 mod detect;
 mod digest;
 mod names;

@@ -7,6 +7,7 @@
 mod closer;
 
 use crate::allow::{Allowed, Pen, plain_text};
+use crate::clean::Clean;
 use crate::config::{Action, Catalogue, RedactConfig};
 use crate::detect::Detector;
 use crate::digest;
@@ -104,8 +105,8 @@ impl std::fmt::Debug for Redactor {
     }
 }
 
-/// Memory that is reused from event to event, and the counts of what was done.
-#[derive(Debug, Default)]
+/// Memory that is reused from event to event, and the counts of what was done. It serves one redactor.
+#[derive(Debug)]
 pub struct Scratch {
     edits: Edits,
     stack: Vec<States>,
@@ -118,12 +119,37 @@ pub struct Scratch {
     /// Runs of base64 in text, one list a depth.
     runs: Vec<Vec<Range<usize>>>,
     yaml: Yaml,
+    /// Strings in which nothing was found, as they stand, and those that are spelled with escapes.
+    clean: Clean<63>,
+    clean_spelled: Clean<255>,
     /// How many bytes of the line's packed strings may still be opened.
     budget: usize,
     stub: Vec<u8>,
     counts: Vec<u64>,
     /// How often each reason has let something stay.
     allowed: Vec<u64>,
+}
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch {
+            edits: Edits::new(),
+            stack: Vec::new(),
+            leaves: Vec::new(),
+            pool: Vec::new(),
+            spare: None,
+            text: Pen::default(),
+            opened: Vec::new(),
+            runs: Vec::new(),
+            yaml: Yaml::default(),
+            clean: Clean::new(512),
+            clean_spelled: Clean::new(128),
+            budget: 0,
+            stub: Vec::new(),
+            counts: Vec::new(),
+            allowed: Vec::new(),
+        }
+    }
 }
 
 impl Scratch {

@@ -61,6 +61,13 @@ pub(crate) struct Odd {
     pub(crate) lines: bool,
 }
 
+impl Odd {
+    /// Whether it is looked through in the same way wherever it stands.
+    pub(crate) fn is_plain(&self) -> bool {
+        !(self.document || self.applied || self.lines)
+    }
+}
+
 impl Found {
     pub(crate) fn clear(&mut self) {
         self.objects.clear();
@@ -190,10 +197,9 @@ impl<'a> Sweep<'a> {
     }
 
     #[inline(never)]
-    fn telling(&self, key: Str) -> Key {
-        let raw = key.raw(self.doc);
+    fn telling(&self, raw: &[u8]) -> Key {
         // The commonest of those that end as telling ones do.
-        if raw.ends_with(b"ersion") || raw == b"metadata" {
+        if raw.ends_with(b"ersion") || raw.ends_with(b"/decision") || raw == b"metadata" || raw == b"code" {
             return Key::Other;
         }
         let word = last_segment(raw);
@@ -259,25 +265,17 @@ impl Visitor for Sweep<'_> {
 
     #[inline(always)]
     fn key(&mut self, key: Str, _: usize) {
-        let length = key.end - key.start;
-        self.key = if key.escaped {
-            self.odd_key(key)
-        } else if length <= 5 {
-            match key.raw(self.doc) {
-                b"kind" => Key::Kind,
-                b"name" | b"path" | b"key" | b"Name" | b"Key" => Key::Label,
-                b"value" | b"Value" => Key::Value,
-                _ if self.detector.may_tell(self.doc, key.end) => self.telling(key),
-                _ => Key::Other,
-            }
-        } else if self.detector.may_tell(self.doc, key.end) {
-            self.telling(key)
-        } else if length == APPLIED.len() && key.raw(self.doc) == APPLIED.as_bytes() {
-            Key::Applied
-        } else {
-            Key::Other
+        let raw = key.raw(self.doc);
+        self.key = match raw {
+            _ if key.escaped => self.odd_key(key),
+            b"kind" => Key::Kind,
+            b"name" | b"path" | b"key" | b"Name" | b"Key" => Key::Label,
+            b"value" | b"Value" => Key::Value,
+            _ if self.detector.may_tell_name(self.doc, key) => self.telling(raw),
+            _ if raw.len() == APPLIED.len() && raw == APPLIED.as_bytes() => Key::Applied,
+            _ => Key::Other,
         };
-        if length >= MIN_KEY {
+        if raw.len() >= MIN_KEY {
             self.found.texts.push(key.start..key.end);
         }
     }
@@ -290,18 +288,17 @@ impl Visitor for Sweep<'_> {
         if self.key != Key::Other {
             self.keyed(value);
         }
-        let length = value.end - value.start;
+        let raw = value.raw(self.doc);
         // A document that holds no string needs no escape, and then holds no secret either, except a number
         // under `data`; the rule for last-applied-configuration wants it decoded all the same.
         if value.escaped || self.key == Key::Applied {
             self.odd(value);
             return;
         }
-        if length > 2 && self.doc[value.start] == b'-' {
+        if let [b'-', _, _, ..] = raw {
             self.option = self.option(value);
         }
-        if length >= MIN_TEXT {
-            let raw = value.raw(self.doc);
+        if raw.len() >= MIN_TEXT {
             if !is_time(raw) {
                 self.found.texts.push(value.start..value.end);
             }

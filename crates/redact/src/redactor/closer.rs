@@ -65,14 +65,31 @@ impl Redactor {
         }
         let gone = gone(place, &scratch.edits);
         for odd in &found.strings {
+            // Where a user lets something stay, that is counted each time; hints are about documents anywhere in it.
+            let plain = odd.is_plain() && place.level == 0 && hints.is_empty() && self.allowed.is_empty();
+            let raw = odd.text.raw(doc);
+            if plain && scratch.clean_spelled.holds(raw) {
+                continue;
+            }
+            let (edits, budget) = (scratch.edits.len(), scratch.budget);
             self.odd(odd, doc, place, hints, decoded, scratch);
+            if plain && scratch.edits.len() == edits && scratch.budget == budget {
+                scratch.clean_spelled.keep(raw);
+            }
         }
         // Last: where another rule takes the same value, it goes under that rule.
         let mut gone = gone.iter().peekable();
         for text in &found.texts {
             while gone.next_if(|gone| gone.end < text.end).is_some() {}
-            if gone.peek().is_none_or(|gone| text.start < gone.start) && self.detector.may_find(doc, text) {
+            if gone.peek().is_some_and(|gone| text.start >= gone.start)
+                || scratch.clean.holds(&doc[text.clone()])
+            {
+                continue;
+            }
+            if self.detector.may_find(doc, text) {
                 self.detect(doc, text.clone(), place, hints, scratch);
+            } else {
+                scratch.clean.keep(&doc[text.clone()]);
             }
         }
     }
