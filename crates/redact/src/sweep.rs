@@ -94,6 +94,8 @@ enum Key {
     Value,
     /// A telling name.
     Telling(Class),
+    /// [`Sweep::name`], if it is a telling one: only a string or a list is worth the question.
+    MayTell,
 }
 
 /// The visitor. `kinds` are the kinds that have rules; their positions are their numbers.
@@ -103,6 +105,8 @@ pub(crate) struct Sweep<'a> {
     detector: &'a Detector,
     found: &'a mut Found,
     key: Key,
+    /// The last name that may be a telling one.
+    name: Str,
     /// The string before was an option such as `--password`.
     option: Option<Class>,
 }
@@ -115,7 +119,8 @@ impl<'a> Sweep<'a> {
         found: &'a mut Found,
     ) -> Sweep<'a> {
         found.clear();
-        Sweep { doc, kinds, detector, found, key: Key::Other, option: None }
+        let name = Str { start: 0, end: 0, escaped: false };
+        Sweep { doc, kinds, detector, found, key: Key::Other, name, option: None }
     }
 
     fn kind(&mut self, value: Str) {
@@ -134,6 +139,11 @@ impl<'a> Sweep<'a> {
     fn keyed(&mut self, value: Str) {
         match self.key {
             Key::Kind => self.kind(value),
+            Key::MayTell => {
+                if let Key::Telling(class) = self.telling() {
+                    self.found.named.push(Named { value, class, form: Form::Member });
+                }
+            }
             Key::Telling(class) => self.found.named.push(Named { value, class, form: Form::Member }),
             Key::Value => self.found.values.push(value),
             Key::Label => {
@@ -197,7 +207,8 @@ impl<'a> Sweep<'a> {
     }
 
     #[inline(never)]
-    fn telling(&self, raw: &[u8]) -> Key {
+    fn telling(&self) -> Key {
+        let raw = self.name.raw(self.doc);
         // The commonest of those that end as telling ones do.
         if raw.ends_with(b"ersion") || raw.ends_with(b"/decision") || raw == b"metadata" || raw == b"code" {
             return Key::Other;
@@ -243,6 +254,9 @@ impl Visitor for Sweep<'_> {
     #[inline(always)]
     fn open_array(&mut self, _: usize, _: usize) {
         self.found.open.push(Frame { start: usize::MAX, values: self.found.values.len(), label: None });
+        if self.key == Key::MayTell {
+            self.key = self.telling();
+        }
         // A list of strings under a telling name: each of them.
         if !matches!(self.key, Key::Telling(_)) {
             self.key = Key::Other;
@@ -271,7 +285,10 @@ impl Visitor for Sweep<'_> {
             b"kind" => Key::Kind,
             b"name" | b"path" | b"key" | b"Name" | b"Key" => Key::Label,
             b"value" | b"Value" => Key::Value,
-            _ if self.detector.may_tell_name(self.doc, key) => self.telling(raw),
+            _ if self.detector.may_tell_name(self.doc, key) => {
+                self.name = key;
+                Key::MayTell
+            }
             _ if raw.len() == APPLIED.len() && raw == APPLIED.as_bytes() => Key::Applied,
             _ => Key::Other,
         };
