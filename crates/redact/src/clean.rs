@@ -3,8 +3,10 @@
 //! Whole strings are kept and compared, not their hashes: a string that is not the same is never taken for one that was
 //! looked at. Whoever sends strings that displace others costs time, and nothing else.
 
-/// So many strings of up to `LONGEST` bytes, a power of two. Each has one place, which the last one takes.
-pub(crate) struct Clean<const LONGEST: usize> {
+/// `SLOTS` strings of up to `LONGEST` bytes. Each has one place, which the last one takes.
+#[derive(Default)]
+pub(crate) struct Clean<const SLOTS: usize, const LONGEST: usize> {
+    /// Empty until the first string is kept.
     slots: Vec<Slot<LONGEST>>,
 }
 
@@ -16,24 +18,21 @@ struct Slot<const LONGEST: usize> {
     text: [u8; LONGEST],
 }
 
-impl<const LONGEST: usize> Clean<LONGEST> {
-    pub(crate) fn new(slots: usize) -> Clean<LONGEST> {
-        debug_assert!(slots.is_power_of_two() && LONGEST <= usize::from(u8::MAX));
-        Clean { slots: vec![Slot { length: 0, text: [0; LONGEST] }; slots] }
-    }
-
+impl<const SLOTS: usize, const LONGEST: usize> Clean<SLOTS, LONGEST> {
     /// Whether `text` was [kept](Clean::keep).
     #[inline]
     pub(crate) fn holds(&self, text: &[u8]) -> bool {
-        let Some(slot) = self.slot(text) else { return false };
-        let Slot { length, text: known } = &self.slots[slot];
-        known.get(..usize::from(*length)) == Some(text)
+        let slot = Self::slot(text).and_then(|slot| self.slots.get(slot));
+        slot.is_some_and(|Slot { length, text: known }| known.get(..usize::from(*length)) == Some(text))
     }
 
     /// Remembers that nothing was found in `text`, if it is neither too long nor very short.
     #[inline]
     pub(crate) fn keep(&mut self, text: &[u8]) {
-        if let Some(slot) = self.slot(text) {
+        if let Some(slot) = Self::slot(text) {
+            if self.slots.is_empty() {
+                self.slots.resize(SLOTS, Slot { length: 0, text: [0; LONGEST] });
+            }
             let slot = &mut self.slots[slot];
             slot.length = text.len() as u8;
             slot.text[..text.len()].copy_from_slice(text);
@@ -42,21 +41,22 @@ impl<const LONGEST: usize> Clean<LONGEST> {
 
     /// The place of a string by its length, its beginning and its end.
     #[inline(always)]
-    fn slot(&self, text: &[u8]) -> Option<usize> {
+    fn slot(text: &[u8]) -> Option<usize> {
+        const { assert!(SLOTS.is_power_of_two() && LONGEST <= u8::MAX as usize) };
         if text.len() > LONGEST {
             return None;
         }
         let (first, last) = (text.first_chunk()?, text.last_chunk()?);
         let mixed =
             u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29) ^ text.len() as u64;
-        Some((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (self.slots.len() - 1))
+        Some((mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (SLOTS - 1))
     }
 }
 
-impl<const LONGEST: usize> std::fmt::Debug for Clean<LONGEST> {
+impl<const SLOTS: usize, const LONGEST: usize> std::fmt::Debug for Clean<SLOTS, LONGEST> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never the content.
-        write!(f, "Clean({} slots)", self.slots.len())
+        f.write_str("Clean")
     }
 }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn holds_what_was_kept_and_nothing_else() {
-        let mut clean = Clean::<63>::new(64);
+        let mut clean = Clean::<64, 63>::default();
         let texts: Vec<String> =
             (0..70).map(|length| "system:serviceaccount-".repeat(4)[..length].into()).collect();
         for text in &texts {

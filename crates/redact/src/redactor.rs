@@ -106,7 +106,7 @@ impl std::fmt::Debug for Redactor {
 }
 
 /// Memory that is reused from event to event, and the counts of what was done. It serves one redactor.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scratch {
     edits: Edits,
     stack: Vec<States>,
@@ -120,36 +120,14 @@ pub struct Scratch {
     runs: Vec<Vec<Range<usize>>>,
     yaml: Yaml,
     /// Strings in which nothing was found, as they stand, and those that are spelled with escapes.
-    clean: Clean<63>,
-    clean_spelled: Clean<255>,
+    clean: Clean<2048, 63>,
+    clean_spelled: Clean<128, 255>,
     /// How many bytes of the line's packed strings may still be opened.
     budget: usize,
     stub: Vec<u8>,
     counts: Vec<u64>,
     /// How often each reason has let something stay.
     allowed: Vec<u64>,
-}
-
-impl Default for Scratch {
-    fn default() -> Scratch {
-        Scratch {
-            edits: Edits::new(),
-            stack: Vec::new(),
-            leaves: Vec::new(),
-            pool: Vec::new(),
-            spare: None,
-            text: Pen::default(),
-            opened: Vec::new(),
-            runs: Vec::new(),
-            yaml: Yaml::default(),
-            clean: Clean::new(512),
-            clean_spelled: Clean::new(128),
-            budget: 0,
-            stub: Vec::new(),
-            counts: Vec::new(),
-            allowed: Vec::new(),
-        }
-    }
 }
 
 impl Scratch {

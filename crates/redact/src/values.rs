@@ -89,10 +89,13 @@ pub(crate) fn is_opaque(value: &[u8]) -> bool {
         let bootstrap = value.len() == 23 && joints == 1 && value[6] == b'.';
         return (joints == 0 && value.len() >= 16 && digits >= 2) || bootstrap;
     }
+    if digits > 0 {
+        return true;
+    }
     let capitals = head.windows(2).any(|pair| pair.iter().all(u8::is_ascii_uppercase));
     let joined = head.iter().any(|b| b"-_.".contains(b));
     let symbols = head.iter().any(|b| !b.is_ascii_alphanumeric() && !b"-_.".contains(b));
-    digits > 0 || (value.len() >= 16 && (symbols || (capitals && !joined))) || (value.len() >= 24 && !joined)
+    (value.len() >= 16 && (symbols || (capitals && !joined))) || (value.len() >= 24 && !joined)
 }
 
 fn is_uuid(value: &[u8]) -> bool {
