@@ -115,13 +115,15 @@ impl Breaker {
 pub struct Concurrency {
     limit: f64,
     max: f64,
+    /// When it was last halved.
+    halved: Option<Instant>,
 }
 
 impl Concurrency {
     /// Begins at 2, never above `max`.
     pub fn new(max: usize) -> Concurrency {
         let max = max.clamp(1, 64) as f64;
-        Concurrency { limit: max.min(2.0), max }
+        Concurrency { limit: max.min(2.0), max, halved: None }
     }
 
     /// How many are allowed now: at least one.
@@ -137,9 +139,14 @@ impl Concurrency {
         }
     }
 
-    /// The backend asked for less.
-    pub fn pushed_back(&mut self) {
+    /// The backend asked for less, in answer to a request that began at `began`. Those that were under way when the
+    /// limit was halved last only say the same once more, and do not count.
+    pub fn pushed_back(&mut self, began: Instant, now: Instant) {
+        if self.halved.is_some_and(|halved| began < halved) {
+            return;
+        }
         self.limit = (self.limit / 2.0).max(1.0);
+        self.halved = Some(now);
     }
 }
 
@@ -200,10 +207,16 @@ mod tests {
             lanes.succeeded(lanes.allowed());
         }
         assert_eq!(lanes.allowed(), 8);
-        lanes.pushed_back();
-        assert_eq!(lanes.allowed(), 4);
-        for _ in 0..10 {
-            lanes.pushed_back();
+        // The origin does not matter.
+        let start = tokio::time::Instant::now().into_std();
+        for under_way in 0..8 {
+            lanes.pushed_back(start, start + (10 + under_way) * MS);
+        }
+        assert_eq!(lanes.allowed(), 4, "eight that were sent at once are one sign");
+        lanes.pushed_back(start + 10 * MS, start + 20 * MS);
+        assert_eq!(lanes.allowed(), 2);
+        for round in 3..10 {
+            lanes.pushed_back(start + round * 10 * MS, start + round * 10 * MS);
         }
         assert_eq!(lanes.allowed(), 1);
         assert_eq!(Concurrency::new(1).allowed(), 1);

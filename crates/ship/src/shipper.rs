@@ -329,10 +329,11 @@ impl Lane {
             add(&self.stats.retries, u64::from(tries > 0));
             add(&self.stats.ambiguous_retries, u64::from(maybe_done));
             tries = tries.saturating_add(1);
+            let began = Instant::now();
             let (outcome, reply, waited) = self.attempt(batch, op.clone()).await;
             // Who is told to wait was told that the batch has arrived.
             maybe_done = waited || ambiguous(&reply);
-            self.feel(&outcome, &reply);
+            self.feel(&outcome, &reply, began);
             let trouble = match outcome {
                 Outcome::Delivered => {
                     self.pace.healthy();
@@ -410,7 +411,7 @@ impl Lane {
     }
 
     /// Adapts the concurrency to what was answered.
-    fn feel(&self, outcome: &Outcome, reply: &Reply) {
+    fn feel(&self, outcome: &Outcome, reply: &Reply, began: Instant) {
         let pushed_back = match (reply, outcome) {
             (Reply::Http { status: 429 | 503, .. } | Reply::Failed { kind: Failure::Timeout, .. }, _) => true,
             (_, Outcome::Partial { retry, .. }) => !retry.is_empty(),
@@ -418,7 +419,7 @@ impl Lane {
         };
         let mut concurrency = lock(&self.concurrency);
         if pushed_back {
-            concurrency.pushed_back();
+            concurrency.pushed_back(began.into_std(), Instant::now().into_std());
         } else if matches!(outcome, Outcome::Delivered) {
             concurrency.succeeded(self.stats.in_flight.load(Ordering::Relaxed) as usize);
         }
