@@ -2,6 +2,11 @@
 //!
 //! A sink is one file here and one line in the table at the end of this file: its config struct (as written),
 //! `build` (checked, as compiled), `impl Sink`, and tests.
+//!
+//! What `check --connect` asks its backend is [`Sink::probe`] (requests that are sure to write nothing: a health or
+//! validation endpoint, HEAD of a bucket, a request with no records) and what the answers say is
+//! [`Sink::judge_probe`], where [`crate::Reply::verdict`] knows what holds for all. Without them only the connection
+//! is tried. The hostile server in `tests/it/hostile.rs` tries every sink of the table.
 
 pub mod datadog;
 pub mod dir;

@@ -4,6 +4,7 @@
 
 mod datadog;
 mod driver;
+mod hostile;
 mod laws;
 mod probe;
 mod proxy;
