@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "writes certificates for the client to read")]
 
 use crate::laws::{build, lines};
-use crate::server::Backend;
+use crate::server::{Answer, Backend};
 use crate::{batches, context};
 use auditship_ship::client::Client;
 use auditship_ship::sinks::{Config, Transport};
@@ -358,6 +358,32 @@ async fn connections_are_made_anew_when_they_are_old() {
     let so_far = connections();
     output.delivers().await;
     assert_eq!(connections(), so_far);
+}
+
+#[tokio::test]
+async fn each_phase_has_its_own_time() {
+    let url = Backend::new(&[Answer::Hang, Answer::Hang]).serve(0).await;
+    for (options, want) in [
+        (
+            json!({"timeout": "60s", "connection": {"read_timeout": "100ms"}}),
+            "timeout: no answer within 100ms",
+        ),
+        (
+            json!({"timeout": "100ms", "connection": {"read_timeout": "60s"}}),
+            "timeout: no answer within 100ms",
+        ),
+    ] {
+        let (reply, outcome) = Output::new(&url, options).send().await;
+        let Reply::Failed { kind: Failure::Timeout, text } = reply else { panic!("{reply:?}") };
+        assert_eq!(text, want);
+        assert!(matches!(outcome, Outcome::Retry { .. }));
+    }
+    // It is accepted by the kernel, but never speaks TLS.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    let (reply, _) = Output::new(&url, json!({"connection": {"connect_timeout": "100ms"}})).send().await;
+    let Reply::Failed { kind: Failure::Connect, text } = reply else { panic!("{reply:?}") };
+    assert_eq!(text, "connect: no connection within 100ms");
 }
 
 #[test]
