@@ -35,6 +35,7 @@ const DOORS: &[&str] = &[
     "crates/tail/src/files.rs",
     "crates/tail/src/watch.rs",
     "crates/tail/src/store.rs",
+    "crates/ship/src/aws/chain.rs",
     "crates/ship/src/client.rs",
     "crates/ship/src/probe.rs",
     "crates/ship/src/store.rs",

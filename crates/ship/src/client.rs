@@ -7,6 +7,7 @@
 //! balancer has got meanwhile get their share, and when the content of a certificate or key file has changed.
 //! What is under way finishes on the old one. Files that cannot be used change nothing.
 
+use crate::aws::{Signer, Signing};
 use crate::sink::{Door, Failure, Op, Reply};
 use crate::stats::lock;
 use crate::tls::{self, TlsOptions};
@@ -20,6 +21,7 @@ use reqwest::redirect;
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -44,6 +46,8 @@ pub struct ClientOptions {
     pub connection: ConnectionOptions,
     /// Whom to trust, and as whom to appear.
     pub tls: TlsOptions,
+    /// How requests are signed, for services that want each attempt signed anew.
+    pub aws: Option<Signing>,
 }
 
 /// How connections are made and kept.
@@ -91,6 +95,17 @@ pub(crate) struct Proxy {
 }
 
 impl ClientOptions {
+    /// To `endpoint`, with all else as it usually is.
+    pub(crate) fn to(endpoint: &str, timeout: Duration) -> ClientOptions {
+        ClientOptions {
+            endpoint: endpoint.to_owned(),
+            timeout,
+            connection: ConnectionOptions::default(),
+            tls: TlsOptions::default(),
+            aws: None,
+        }
+    }
+
     /// The endpoint's host, a literal IPv6 address without its brackets.
     pub(crate) fn host(&self) -> String {
         let uri: Option<Uri> = self.endpoint.parse().ok();
@@ -101,8 +116,9 @@ impl ClientOptions {
     /// Whether the endpoint is reached directly, whatever proxies there are.
     fn is_direct(&self) -> bool {
         let Ok(uri) = self.endpoint.parse::<Uri>() else { return true };
-        // As in Go's `httpproxy`: a proxy is never asked for the own host.
-        if is_loopback(&self.host()) {
+        // As in Go's `httpproxy`: a proxy is never asked for the own host; nor for what stands beside it and hands out
+        // credentials.
+        if is_near(&self.host()) {
             return true;
         }
         let any = Matcher::builder().all("http://proxy").no(self.connection.no_proxy.as_str()).build();
@@ -277,6 +293,7 @@ pub struct Client {
     warning: Mutex<Option<String>>,
     /// Whether the server has ever asked who we are.
     asked: Arc<AtomicBool>,
+    signer: Option<Signer>,
 }
 
 struct Current {
@@ -297,7 +314,8 @@ impl Client {
         let client = options.client(tls.as_ref())?;
         let schedule = Schedule::new(options.connection.max_age, Instant::now(), fastrand::f64());
         let current = Mutex::new(Current { client, tls, schedule });
-        Ok(Client { options: Arc::new(options.clone()), current, warning: Mutex::new(None), asked })
+        let signer = options.aws.clone().map(Signer::open);
+        Ok(Client { options: Arc::new(options.clone()), current, warning: Mutex::new(None), asked, signer })
     }
 
     /// The client to use now.
@@ -437,11 +455,17 @@ fn look(
 
 impl Door for Client {
     fn perform(&self, op: Op) -> Pin<Box<dyn Future<Output = Reply> + Send + '_>> {
-        Box::pin(async move {
+        let send = async |op| {
             let client = self.current().await;
             let began = Instant::now();
             let sent = self.send(client, op).await;
             sent.unwrap_or_else(|error| self.failure(&error, began.elapsed()))
+        };
+        Box::pin(async move {
+            match &self.signer {
+                Some(signer) => signer.perform(op, send).await,
+                None => send(op).await,
+            }
         })
     }
 
@@ -460,8 +484,13 @@ fn failed(kind: Failure, text: &str) -> Reply {
     Reply::Failed { kind, text: format!("{word}: {text}") }
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+fn is_near(host: &str) -> bool {
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_link_local(),
+        // AWS has its node-local endpoints in fd00:ec2::/32.
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.segments()[..2] == [0xfd00, 0xec2],
+        Err(_) => host == "localhost",
+    }
 }
 
 /// All errors from `error` inwards.
@@ -494,12 +523,7 @@ mod tests {
     use super::*;
 
     fn options(endpoint: &str) -> ClientOptions {
-        ClientOptions {
-            endpoint: endpoint.to_owned(),
-            timeout: Duration::from_secs(5),
-            connection: ConnectionOptions::default(),
-            tls: TlsOptions::default(),
-        }
+        ClientOptions::to(endpoint, Duration::from_secs(5))
     }
 
     #[test]
@@ -509,6 +533,9 @@ mod tests {
             ("http://localhost:1/x", "", true),
             ("http://127.0.0.2/", "", true),
             ("http://[::1]:9/", "", true),
+            ("http://169.254.169.254/latest", "", true),
+            ("http://[fd00:ec2::23]/v1/credentials", "", true),
+            ("http://[fd00::1]/", "", false),
             ("http://10.0.0.1/", "", false),
             ("http://localhost.example/", "", false),
             ("https://logs.example/", "example.org, 10.0.0.0/8", false),

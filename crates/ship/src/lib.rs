@@ -5,7 +5,7 @@
 //! [`Ack`] for every record: delivered, or dead-lettered. What it cannot deliver it retries; it drops nothing.
 //!
 //! A [`Sink`] is the code for one kind of backend. It is pure: [`Sink::request`] says what to do with a batch
-//! and [`Sink::judge`] what the reply means. Only the doors [`client`] and [`store`] touch the world.
+//! and [`Sink::judge`] what the reply means. Only the doors [`client`], [`store`] and `aws::chain` touch the world.
 //!
 //! ```
 //! use auditship_event::{Body, Edits, Index, Keys, Record, Span, StreamId};
@@ -29,6 +29,7 @@
 //! assert_eq!(batcher.take_ready().unwrap().records.len(), 1);
 //! ```
 
+pub mod aws;
 pub mod backoff;
 pub mod batch;
 pub mod batcher;

@@ -95,7 +95,7 @@ fn expand_nothing(text: &str, path: &Path) -> Result<String, Broken> {
         return Err(Broken {
             message: format!("`${{…}}` is not resolved in `{path}`"),
             help: Some(
-                "it works in `cluster`, `node`, authentication and header values; use an AUDITSHIP__… variable \
+                "it works in `cluster`, `node`, authentication, credentials, header values, `bucket` and `region`; use an AUDITSHIP__… variable \
                  or `--set` here, and write `$${` for the characters themselves"
                     .to_owned(),
             ),

@@ -531,7 +531,7 @@ fn references_that_lead_nowhere_are_shown() {
           |
         2 | limits: {memory: "${env:X}"}
           |                  ^^^^^^^^^^
-        help: it works in `cluster`, `node`, authentication and header values; use an AUDITSHIP__… variable or `--set` here, and write `$${` for the characters themselves
+        help: it works in `cluster`, `node`, authentication, credentials, header values, `bucket` and `region`; use an AUDITSHIP__… variable or `--set` here, and write `$${` for the characters themselves
     "#]],
     );
     check(
@@ -542,7 +542,7 @@ fn references_that_lead_nowhere_are_shown() {
           |
         1 | outputs: {s: {endpoint: "${env:HOST}"}}
           |                         ^^^^^^^^^^^^^
-        help: it works in `cluster`, `node`, authentication and header values; use an AUDITSHIP__… variable or `--set` here, and write `$${` for the characters themselves
+        help: it works in `cluster`, `node`, authentication, credentials, header values, `bucket` and `region`; use an AUDITSHIP__… variable or `--set` here, and write `$${` for the characters themselves
     "#]],
     );
     check_set(

@@ -18,5 +18,6 @@ mod letters;
 mod properties;
 mod prove;
 mod redact;
+mod s3;
 mod support;
 mod torn;

@@ -15,6 +15,7 @@ use super::{
     Basic, BatchOptions, Built, Connection, EventShape, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls,
     basic, body_headers, sensitive,
 };
+use crate::aws::OpenSearch;
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::shape;
@@ -81,6 +82,8 @@ pub enum Auth {
     Basic(Basic),
     /// A bearer token.
     Bearer(Secret),
+    /// A signature of AWS, for OpenSearch Service and OpenSearch Serverless.
+    Aws(OpenSearch),
 }
 
 struct Bulk {
@@ -91,6 +94,8 @@ struct Bulk {
     limits: Limits,
     encoding: Encoding,
     shape: EventShape,
+    /// Whether requests are signed.
+    signed: bool,
 }
 
 impl Elasticsearch {
@@ -104,7 +109,7 @@ impl Elasticsearch {
             tls: &self.tls,
             connection: &self.connection,
         };
-        let (transport, options) = common.check()?;
+        let (mut transport, options) = common.check()?;
         if self.endpoint.0.contains(['?', '#']) {
             return Err(Invalid::new("endpoint", "must not hold a query"));
         }
@@ -124,11 +129,15 @@ impl Elasticsearch {
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(auth) = &self.auth {
             let value = match auth {
-                Auth::ApiKey(key) => sensitive("auth", &format!("ApiKey {}", key.reveal().trim()))?,
-                Auth::Bearer(token) => sensitive("auth", &format!("Bearer {}", token.reveal().trim()))?,
-                Auth::Basic(pair) => basic("auth", pair)?,
+                Auth::ApiKey(key) => Some(sensitive("auth", &format!("ApiKey {}", key.reveal().trim()))?),
+                Auth::Bearer(token) => Some(sensitive("auth", &format!("Bearer {}", token.reveal().trim()))?),
+                Auth::Basic(pair) => Some(basic("auth", pair)?),
+                Auth::Aws(aws) => {
+                    transport = transport.signed(aws.signing("auth")?);
+                    None
+                }
             };
-            headers.insert(header::AUTHORIZATION, value);
+            headers.extend(value.map(|value| (header::AUTHORIZATION, value)));
         }
         let sink = Arc::new(Bulk {
             url,
@@ -138,6 +147,7 @@ impl Elasticsearch {
             limits: self.batch.limits(HTTP_LIMITS)?,
             encoding,
             shape: self.shape,
+            signed: matches!(self.auth, Some(Auth::Aws(_))),
         });
         Ok(Built { sink, transport, options })
     }
@@ -236,6 +246,10 @@ impl Sink for Bulk {
             |name: &&Index| name.as_str().chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
         ops.extend(indexes.iter().filter(plain).map(|name| ask(Method::HEAD, format!("/{}", name.as_str()))));
         ops
+    }
+
+    fn is_signed_with_time(&self) -> bool {
+        self.signed
     }
 
     fn judge_probe(&self, asked: &Op, reply: &Reply) -> Verdict {
@@ -439,6 +453,28 @@ mod tests {
         assert_eq!(headers["authorization"], "ApiKey hunter2");
         assert_eq!(headers["content-encoding"], "gzip");
         assert!(!format!("{headers:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn at_aws_each_request_is_signed_by_the_client() {
+        for (aws, service) in [
+            (json!({"region": "eu-central-1"}), "es"),
+            (json!({"region": "eu-central-1", "service": "aoss"}), "aoss"),
+        ] {
+            let options =
+                json!({"endpoint": "https://x.eu-central-1.es.amazonaws.com", "auth": {"aws": aws}});
+            let built = build("elasticsearch", options).unwrap();
+            let Op::Http { headers, .. } = built.sink.request(&batch(&built.sink, &["{}"])) else { panic!() };
+            assert!(!headers.contains_key("authorization") && built.sink.is_signed_with_time());
+            let crate::sinks::Transport::Http(client) = built.transport else { panic!("not http") };
+            let signing = client.aws.unwrap();
+            assert_eq!(
+                (signing.service, &*signing.region, signing.checksum),
+                (service, "eu-central-1", false)
+            );
+        }
+        let wrong = build("elasticsearch", json!({"endpoint": "https://x", "auth": {"aws": {"region": ""}}}));
+        assert_eq!(wrong.err().unwrap(), "auth: the region is a name such as eu-central-1");
     }
 
     fn judged(body: serde_json::Value) -> String {

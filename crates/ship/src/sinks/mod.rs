@@ -16,6 +16,7 @@ mod layout;
 pub mod loki;
 mod options;
 pub mod otlp;
+pub mod s3;
 pub mod splunk_hec;
 pub mod stdout;
 
@@ -25,6 +26,7 @@ use options::{
     HttpCommon, IDEMPOTENCY_KEY, authorize, basic, body_headers, own_headers, sensitive, shipping,
 };
 
+use crate::aws::Signing;
 use crate::client::ClientOptions;
 use crate::shipper::Options;
 use crate::sink::{Context, Outcome, Refusal, Sink, WithIndex};
@@ -47,6 +49,19 @@ pub enum Transport {
     },
     /// Standard output.
     Stdout,
+}
+
+impl Transport {
+    /// The same, each request signed.
+    fn signed(self, signing: Signing) -> Transport {
+        match self {
+            Transport::Http(mut options) => {
+                options.aws = Some(signing);
+                Transport::Http(options)
+            }
+            other => other,
+        }
+    }
 }
 
 /// An output's configuration, checked and compiled.
@@ -162,6 +177,7 @@ sinks! {
     "http", Http, http::Http, archive: false, "Any HTTP endpoint that takes NDJSON or a JSON array.";
     "loki", Loki, loki::Loki, archive: false, "Grafana Loki, or what takes its push API: a stream for each index.";
     "otlp", Otlp, otlp::Otlp, archive: false, "OpenTelemetry's protocol over HTTP, for a collector or a backend.";
+    "s3", S3, s3::S3, archive: true, "Compressed objects in S3 or a store that speaks like it, without duplicates.";
     "dir", Dir, dir::Dir, archive: true, "Compressed files in a local directory, by hour of event time.";
     "stdout", Stdout, stdout::Stdout, archive: false, "NDJSON on standard output.";
     "datadog", Datadog, datadog::Datadog, archive: false, "Datadog, through its logs intake.";

@@ -36,11 +36,11 @@ pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempote
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchOptions {
-    /// Most bytes in one batch. Before compression (2MiB) for requests; after it (8MiB) for `dir`.
+    /// Most bytes in one batch. Before compression (2MiB) for requests; after it (8MiB) for `s3` and `dir`.
     pub bytes: Option<ByteSize>,
     /// Most events in one batch.
     pub events: Option<u32>,
-    /// Longest time an event waits for its batch to fill (1s for requests, 60s for `dir`).
+    /// Longest time an event waits for its batch to fill (1s for requests, 60s for `dir`, 5m for `s3`).
     pub age: Option<Duration>,
     /// Most bytes of one event, as the backend takes it. A longer one is trimmed: managed fields first, then the
     /// response's body, the request's, and long strings.
@@ -238,7 +238,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    pub(super) fn new(path: &'static str, message: impl Into<String>) -> Invalid {
+    pub(crate) fn new(path: &'static str, message: impl Into<String>) -> Invalid {
         Invalid { path, message: message.into() }
     }
 }
@@ -266,6 +266,7 @@ impl HttpCommon<'_> {
             timeout,
             connection: self.connection.check()?,
             tls: self.tls.check()?,
+            aws: None,
         }));
         Ok((transport, shipping(self.rate_limit, self.concurrency)?))
     }

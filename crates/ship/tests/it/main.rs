@@ -8,6 +8,7 @@ mod hostile;
 mod laws;
 mod probe;
 mod proxy;
+mod s3;
 mod server;
 mod splunk;
 mod stopped;

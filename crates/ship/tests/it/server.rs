@@ -2,7 +2,7 @@
 
 use crate::wire::{loki, otlp};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Frame, Incoming};
@@ -39,7 +39,11 @@ pub(crate) struct Backend {
     pub(crate) requests: Mutex<Vec<(String, Bytes)>>,
     /// How many connections were accepted.
     pub(crate) connections: AtomicUsize,
+    /// What was put, by path: the batch's ID. None is replaced.
+    objects: Mutex<BTreeMap<String, String>>,
 }
+
+const BATCH_ID: HeaderName = HeaderName::from_static("x-amz-meta-batch-id");
 
 /// A record with this inside an object is refused; inside a string it is not.
 pub(crate) const POISON: &str = "{\"poison\"";
@@ -75,17 +79,40 @@ impl Backend {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> io::Result<Response<BoxBody<Bytes, io::Error>>> {
-        let protocol = Protocol::of(request.uri().path());
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let protocol = Protocol::of(&path);
         let header = |name: &str| {
             request.headers().get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
         };
-        let (key, encoding) = (header("idempotency-key"), header("content-encoding"));
+        let (mut key, mut encoding) = (header("idempotency-key"), header("content-encoding"));
+        let batch_id = header("x-amz-meta-batch-id");
+        if method == Method::PUT {
+            assert_eq!((&*header("if-none-match"), &*encoding), ("*", ""));
+            assert!(header("authorization").starts_with("AWS4-HMAC-SHA256 Credential=AKIA/"));
+            (key, encoding) = (path.clone(), "zstd".to_owned());
+        }
         let body = request.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
         self.requests.lock().unwrap().push((key, body.clone()));
         let answer = self.script.lock().unwrap().pop_front();
         let whole = |status: u16, text: String| {
             let body = Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed();
             Response::builder().status(status).body(body).map_err(io::Error::other)
+        };
+        if method == Method::HEAD && path.contains("cluster%3D") {
+            let known = self.objects.lock().unwrap().get(&path).cloned();
+            let mut response = whole(if known.is_some() { 200 } else { 404 }, String::new())?;
+            response.headers_mut().extend(known.map(|id| (BATCH_ID, id.parse().unwrap())));
+            return Ok(response);
+        }
+        let store = || {
+            if method == Method::PUT {
+                let mut objects = self.objects.lock().unwrap();
+                if objects.contains_key(&path) {
+                    return (412, String::new());
+                }
+                objects.insert(path.clone(), batch_id.clone());
+            }
+            self.store(protocol, &decoded(&encoding, &body))
         };
         match answer {
             Some(Answer::Hang) => std::future::pending().await,
@@ -97,15 +124,17 @@ impl Backend {
                 Ok(response)
             }
             Some(Answer::StoreAndBreak) => {
-                self.store(protocol, &decoded(&encoding, &body));
+                store();
                 Response::builder()
                     .header("content-length", 1000)
                     .body(Broken(true).boxed())
                     .map_err(io::Error::other)
             }
             None => {
-                let (status, text) = self.store(protocol, &decoded(&encoding, &body));
-                whole(status, text)
+                let (status, text) = store();
+                let mut response = whole(status, text)?;
+                response.headers_mut().insert("etag", HeaderValue::from_static("\"x\""));
+                Ok(response)
             }
         }
     }

@@ -14,7 +14,7 @@ fn types_are_known_and_written() {
               |
             3 |     type: elasticsarch
               |           ^^^^^^^^^^^^
-              = expected one of `elasticsearch`, `http`, `dir`, `stdout`, `datadog`, `splunk_hec`
+              = expected one of `elasticsearch`, `http`, `loki`, `otlp`, `s3`, `dir`, `stdout`, `datadog`, `splunk_hec`
             help: did you mean `elasticsearch`?
         "#]],
     );
@@ -57,7 +57,7 @@ fn types_are_known_and_written() {
               |
             1 | outputs: {a: {type: 7}}
               |                     ^
-              = expected one of `elasticsearch`, `http`, `dir`, `stdout`, `datadog`, `splunk_hec`
+              = expected one of `elasticsearch`, `http`, `loki`, `otlp`, `s3`, `dir`, `stdout`, `datadog`, `splunk_hec`
         "#]],
     );
     check(
