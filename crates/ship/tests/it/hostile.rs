@@ -265,7 +265,9 @@ async fn every_trick_is_survived() {
             let sent: BTreeSet<String> =
                 lines.iter().map(|line| crate::keys().uid(line.as_bytes()).to_string()).collect();
             assert_eq!(stored.keys().cloned().collect::<BTreeSet<_>>(), sent, "{case}");
-            let repeated = if shipped.stats.retries.load(Relaxed) > 0 { Again } else { Once };
+            // An answer that is too long is asked for in halves where items make its length.
+            let again = shipped.stats.retries.load(Relaxed) + shipped.stats.splits.load(Relaxed);
+            let repeated = if again > 0 { Again } else { Once };
             assert!(*expected == Either || *expected == repeated, "{case}: {:?}", shipped.stats.state());
         }
     }
@@ -303,7 +305,8 @@ async fn trying_an_output_stores_nothing_and_survives_every_trick() {
             // The first connection is that of the step `connect`.
             let (found, asks) = tried(&Hostile::start(to, *trick, 1).await).await;
             let last = found.last().unwrap();
-            let believes = matches!(trick, Lie) && AT_THEIR_WORD.contains(&kind);
+            // S3 is asked with HEAD, which has no body to lie in.
+            let believes = matches!(trick, Lie) && (AT_THEIR_WORD.contains(&kind) || kind == "s3");
             let fails = last.grade == Grade::Failed && last.step == Step::Request;
             assert!(fails || *expected != Again || !asks || believes, "{kind} {trick:?}: {found:?}");
         }
