@@ -45,9 +45,16 @@ fn examples() -> Result<()> {
         println!("check {}", example.display());
         let run = ["run", "--quiet", "--package", "auditship", "--", "check", "--config"];
         // Stand-ins for what the examples take from the environment.
-        let from_outside =
-            ["NODE_NAME", "ES_API_KEY", "AUDIT_HTTP_TOKEN", "AUDIT_TOKEN", "DD_API_KEY", "SPLUNK_HEC_TOKEN"]
-                .map(|name| (name, "example"));
+        let from_outside = [
+            "NODE_NAME",
+            "ES_API_KEY",
+            "AUDIT_HTTP_TOKEN",
+            "AUDIT_TOKEN",
+            "DD_API_KEY",
+            "SPLUNK_HEC_TOKEN",
+            "AWS_REGION",
+        ]
+        .map(|name| (name, "example"));
         repo::run(repo::cargo().args(run).arg(&example).envs(from_outside))?;
     }
     Ok(())

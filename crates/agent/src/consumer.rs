@@ -24,8 +24,8 @@ const LEDGER_ENTRIES: usize = 1 << 17;
 /// How long at most to wait before reading again what could not be read.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
-/// Most batches that wait until they are written down. More would only be memory.
-const UNWRITTEN: usize = 4;
+/// Most batches that wait until they are written down, which is done once a second. The memory budget bounds them too.
+const UNWRITTEN: usize = 64;
 
 /// How long a batch of the last run waits for lines that nobody reads. Compressed backups are left alone for a minute.
 const THAW_PATIENCE: Duration = Duration::from_secs(120);

@@ -10,6 +10,7 @@ mod ecs;
 mod json;
 mod opensearch;
 mod otelcol;
+mod s3;
 mod sent;
 mod server;
 mod splunk;
@@ -35,6 +36,7 @@ const BACKENDS: &[Backend] = &[
     Backend { name: "opensearch", run: opensearch::run },
     Backend { name: "otelcol", run: otelcol::run },
     Backend { name: "ecs", run: ecs::run },
+    Backend { name: "s3", run: s3::run },
     Backend { name: "victorialogs", run: victorialogs::run },
     Backend { name: "datadog", run: datadog::run },
     Backend { name: "splunk", run: splunk::run },
