@@ -80,6 +80,10 @@ fn one(store: &Store, tools: &Tools, sent: &Sent, binary: &Path, work: &Path) ->
     sent.ship(binary, work, "ship", &shipped)?;
     let told = client.compare("shipped", sent)?;
     println!("{}: ship: {told}", store.name);
+    let mut check = Command::new(binary);
+    check.args(["check", "--connect", "--config"]).arg(sent.config(work, "check", &shipped)?);
+    let tried = repo::output(check.current_dir(work).stdin(Stdio::null()))?;
+    ensure!(tried.contains("the bucket is there"), "it was tried and not found: {tried}");
     // The same lines are cut into the same objects, which are there already.
     sent.ship(binary, work, "ship", &shipped)?;
     let again = client.compare("shipped", sent)?;

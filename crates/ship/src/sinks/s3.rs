@@ -496,6 +496,10 @@ impl Archive {
     }
 }
 
+fn is_list(body: &[u8]) -> bool {
+    String::from_utf8_lossy(&body[..body.len().min(1024)]).contains("<ListBucketResult")
+}
+
 /// The region that the store says the bucket is in.
 fn wanted_region(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let told = headers.get("x-amz-bucket-region").and_then(|region| region.to_str().ok());
@@ -563,8 +567,8 @@ impl Sink for Archive {
     }
 
     fn probe(&self, _: &[Index]) -> Vec<Op> {
-        // A list of nothing: it says more about what is wrong than HEAD, which has no body.
-        let url = format!("{}/?list-type=2&max-keys=0", self.bucket);
+        // It says more about what is wrong than HEAD, which has no body. Some stores take `max-keys=0` for no limit.
+        let url = format!("{}/?list-type=2&max-keys=1", self.bucket);
         let mut headers = HeaderMap::new();
         headers.extend(self.owner.clone().map(|owner| (HeaderName::from_static(OWNER), owner)));
         vec![Op::Http { method: Method::GET, url, headers, body: Bytes::new(), answer_bytes: ANSWER_BYTES }]
@@ -573,7 +577,12 @@ impl Sink for Archive {
     fn judge_probe(&self, _: &Op, reply: &Reply) -> Verdict {
         let bad = |text: String, advice: &str| Verdict::Bad { text, advice: advice.to_owned() };
         match reply {
-            Reply::Http { status: 200, .. } => Verdict::Good("the bucket is there".to_owned()),
+            Reply::Http { status: 200, body, .. } if is_list(body) => {
+                Verdict::Good("the bucket is there".to_owned())
+            }
+            Reply::Http { status: 200, .. } => {
+                bad("what answers is no store".to_owned(), "look at `endpoint`")
+            }
             Reply::Http { status: 403, body, .. } if word(body, "Code") == Some("AccessDenied") => {
                 Verdict::Good("the credentials are known; the bucket is not for them to list".to_owned())
             }

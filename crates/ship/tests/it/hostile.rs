@@ -305,8 +305,7 @@ async fn trying_an_output_stores_nothing_and_survives_every_trick() {
             // The first connection is that of the step `connect`.
             let (found, asks) = tried(&Hostile::start(to, *trick, 1).await).await;
             let last = found.last().unwrap();
-            // S3 is asked with HEAD, which has no body to lie in.
-            let believes = matches!(trick, Lie) && (AT_THEIR_WORD.contains(&kind) || kind == "s3");
+            let believes = matches!(trick, Lie) && AT_THEIR_WORD.contains(&kind);
             let fails = last.grade == Grade::Failed && last.step == Step::Request;
             assert!(fails || *expected != Again || !asks || believes, "{kind} {trick:?}: {found:?}");
         }

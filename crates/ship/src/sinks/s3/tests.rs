@@ -291,10 +291,14 @@ fn it_can_be_tried_without_writing() {
     let sink = sink(json!({"expected_bucket_owner": "123456789012", "prefix": "p/"}));
     let [list] = &sink.probe(&[])[..] else { panic!() };
     let (line, headers) = parts(list);
-    assert_eq!(line, "GET https://audit-logs.s3.eu-central-1.amazonaws.com/?list-type=2&max-keys=0");
+    assert_eq!(line, "GET https://audit-logs.s3.eu-central-1.amazonaws.com/?list-type=2&max-keys=1");
     assert_eq!(headers["x-amz-expected-bucket-owner"], "123456789012");
+    let body =
+        "<?xml version=\"1.0\"?>\n<ListBucketResult xmlns=\"x\"><MaxKeys>1</MaxKeys></ListBucketResult>";
+    let list_of_one = Reply::Http { status: 200, headers: HeaderMap::new(), body: body.into() };
     for (reply, want) in [
-        (reply(200, &[], ""), "Good(\"the bucket is there\")"),
+        (list_of_one, "Good(\"the bucket is there\")"),
+        (reply(200, &[], ""), "Bad { text: \"what answers is no store\""),
         (reply(403, &[], "AccessDenied"), "Good(\"the credentials are known; "),
         (
             reply(403, &[], "InvalidAccessKeyId"),
