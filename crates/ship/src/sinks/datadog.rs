@@ -8,7 +8,7 @@
 //! Nothing recognises repetitions there: what is sent twice is stored twice, with the same `auditship.uid`.
 
 use super::{
-    BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, body_headers, frame_object,
+    BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, body_headers, frame_object, post,
     sensitive,
 };
 use crate::batch::Batch;
@@ -18,7 +18,7 @@ use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, R
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::{Record, text};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -326,13 +326,7 @@ impl Sink for Intake {
     }
 
     fn request(&self, batch: &Batch) -> Op {
-        Op::Http {
-            method: Method::POST,
-            url: self.url.clone(),
-            headers: self.headers.clone(),
-            body: batch.body.clone(),
-            answer_bytes: ANSWER_BYTES,
-        }
+        post(&self.url, &self.headers, batch, ANSWER_BYTES)
     }
 
     fn judge(&self, _: &Batch, _: &Op, reply: &Reply) -> Outcome {

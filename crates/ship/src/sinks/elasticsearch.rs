@@ -13,7 +13,7 @@
 
 use super::{
     Basic, BatchOptions, Built, Connection, EventShape, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls,
-    basic, body_headers, sensitive,
+    basic, body_headers, post, sensitive,
 };
 use crate::aws::OpenSearch;
 use crate::batch::Batch;
@@ -193,13 +193,7 @@ impl Sink for Bulk {
     }
 
     fn request(&self, batch: &Batch) -> Op {
-        Op::Http {
-            method: Method::POST,
-            url: self.url.clone(),
-            headers: self.headers.clone(),
-            body: batch.body.clone(),
-            answer_bytes: ANSWER_BYTES,
-        }
+        post(&self.url, &self.headers, batch, ANSWER_BYTES)
     }
 
     fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {

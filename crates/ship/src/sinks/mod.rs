@@ -27,9 +27,11 @@ use options::{
 };
 
 use crate::aws::Signing;
+use crate::batch::Batch;
 use crate::client::ClientOptions;
 use crate::shipper::Options;
-use crate::sink::{Context, Outcome, Refusal, Sink, WithIndex};
+use crate::sink::{Context, Op, Outcome, Refusal, Sink, WithIndex};
+use ::http::{HeaderMap, Method};
 use auditship_event::Record;
 use schemars::{Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
@@ -72,6 +74,17 @@ pub struct Built {
     pub transport: Transport,
     /// Rate limits and concurrency, all else at its default.
     pub options: Options,
+}
+
+/// Sends a batch's body; of the answer no more than `answer_bytes` is read.
+fn post(url: &str, headers: &HeaderMap, batch: &Batch, answer_bytes: usize) -> Op {
+    Op::Http {
+        method: Method::POST,
+        url: url.to_owned(),
+        headers: headers.clone(),
+        body: batch.body.clone(),
+        answer_bytes,
+    }
 }
 
 /// What it means that of `count` records so many were refused for good, and nobody says which.

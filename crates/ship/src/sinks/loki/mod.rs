@@ -12,7 +12,7 @@ mod answer;
 
 use super::{
     Auth, BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, authorize, beginning,
-    body_headers, own_headers, sensitive, write_utf8,
+    body_headers, own_headers, post, sensitive, write_utf8,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
@@ -22,7 +22,7 @@ use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::audit::Event;
 use auditship_event::{Record, text};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -366,13 +366,7 @@ impl Sink for Push {
     }
 
     fn request(&self, batch: &Batch) -> Op {
-        Op::Http {
-            method: Method::POST,
-            url: self.url.clone(),
-            headers: self.headers.clone(),
-            body: batch.body.clone(),
-            answer_bytes: ANSWER_BYTES,
-        }
+        post(&self.url, &self.headers, batch, ANSWER_BYTES)
     }
 
     fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {

@@ -10,7 +10,7 @@ mod attributes;
 
 use super::{
     Auth, BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, authorize, body_headers,
-    own_headers, write_utf8,
+    own_headers, post, write_utf8,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
@@ -19,7 +19,7 @@ use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, R
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::Record;
 use auditship_event::audit::Event;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -211,13 +211,7 @@ impl Sink for Export {
     }
 
     fn request(&self, batch: &Batch) -> Op {
-        Op::Http {
-            method: Method::POST,
-            url: self.url.clone(),
-            headers: self.headers.clone(),
-            body: batch.body.clone(),
-            answer_bytes: ANSWER_BYTES,
-        }
+        post(&self.url, &self.headers, batch, ANSWER_BYTES)
     }
 
     fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {
