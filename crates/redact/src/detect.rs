@@ -61,6 +61,29 @@ struct Look {
     find: Find,
 }
 
+/// A rule that looks where a dot joins words of so many bytes.
+#[derive(Clone, Copy)]
+struct Joint {
+    before: usize,
+    after: usize,
+    rule: u16,
+    find: Find,
+}
+
+impl Joint {
+    /// Whether the words around the dot at `dot` have those lengths.
+    #[inline(always)]
+    fn fits(&self, text: &[u8], dot: usize) -> bool {
+        let end = dot + 1 + self.after;
+        // The byte behind the second word is in most cases of the same word, or there is none: asked first.
+        end <= text.len()
+            && text.get(end).is_none_or(|behind| !is_base64url(*behind))
+            && dot >= self.before
+            && begins(text, dot - self.before)
+            && text[dot - self.before..dot].iter().chain(&text[dot + 1..end]).all(|b| is_base64url(*b))
+    }
+}
+
 /// All text rules behind one pass.
 #[derive(Clone)]
 pub(crate) struct Detector {
@@ -71,6 +94,7 @@ pub(crate) struct Detector {
     starts: Vec<Look>,
     closing: Vec<Look>,
     marks: Vec<Look>,
+    joints: Vec<Joint>,
     /// First bytes of marks.
     marked: Fours,
     /// The rule's number, by the position of its form in [`FORMS`].
@@ -87,6 +111,7 @@ impl Detector {
             starts: Vec::new(),
             closing: Vec::new(),
             marks: Vec::new(),
+            joints: Vec::new(),
             marked: Fours::new(),
             forms: [None; FORMS.len()],
             pairs: false,
@@ -137,6 +162,7 @@ impl Detector {
                 first_four(word, |four| self.marked.insert(four));
                 self.marks.push(look(word));
             }
+            Needle::Joined(before, after) => self.joints.push(Joint { before, after, rule, find }),
         }
     }
 
@@ -162,11 +188,12 @@ impl Detector {
         pass.begin(range.start);
         let mut at = range.start;
         while at < range.end {
-            let Sieved { mut others, mut ends, base64 } = sieve(lanes(text, at));
+            let Sieved { mut others, mut ends, mut dots, base64 } = sieve(lanes(text, at));
             let left = range.end - at;
             if left < LANES {
                 others &= (1 << left) - 1;
                 ends &= others;
+                dots &= others;
             } else if base64 && range.len() >= packed::MIN && at >= run_end.max(pass.done) {
                 let run = packed::run(text, at, &range);
                 run_end = run.end;
@@ -177,6 +204,10 @@ impl Detector {
             while ends != 0 {
                 pass.boundary(at + ends.trailing_zeros() as usize);
                 ends &= ends - 1;
+            }
+            while dots != 0 {
+                pass.dot(at + dots.trailing_zeros() as usize);
+                dots &= dots - 1;
             }
             while others != 0 {
                 pass.begin(at + others.trailing_zeros() as usize + 1);
@@ -199,13 +230,14 @@ impl Detector {
         while at < range.end {
             // As many bytes together as a mask has bits: most strings are no longer.
             let length = (range.end - at).min(64);
-            let (mut words, mut names) = (0, 0);
+            let (mut words, mut names, mut dots) = (0, 0, 0);
             let mut step = 0;
             while step < length {
                 let lanes = lanes(text, at + step);
                 let sorted = sort(lanes);
                 words |= u64::from(sorted.words) << step;
                 names |= u64::from(sorted.names) << step;
+                dots |= u64::from(lanes.simd_eq(u8x16::splat(b'.')).to_bitmask()) << step;
                 if may_be_packed
                     && sorted.names | lanes.simd_eq(u8x16::splat(b'+')).to_bitmask() == 0xffff
                     && sieve(lanes).base64
@@ -225,6 +257,15 @@ impl Detector {
                     return true;
                 }
                 begins &= begins - 1;
+            }
+            // Only between words.
+            let mut dots = dots & valid & after;
+            while dots != 0 {
+                let here = at + dots.trailing_zeros() as usize;
+                if self.joints.iter().any(|joint| joint.fits(&text[..range.end], here)) {
+                    return true;
+                }
+                dots &= dots - 1;
             }
             let mut ends = !names & valid;
             while ends != 0 {
@@ -363,6 +404,22 @@ impl<F: FnMut(u16, Range<usize>)> Pass<'_, F> {
         }
         self.query |= byte == b'?';
         self.encoded |= (byte == b'+' && self.query) || (byte == b'%' && percent(&self.text[at..]).is_some());
+    }
+
+    /// A dot stands at `at`.
+    #[inline(always)]
+    fn dot(&mut self, at: usize) {
+        let text = &self.text[..self.range.end];
+        if at < self.done {
+            return;
+        }
+        let fitting = self.detector.joints.iter().filter(|joint| joint.fits(text, at));
+        let found = fitting
+            .filter_map(|joint| Some((joint.rule, (joint.find)(text, at - joint.before, ".")?)))
+            .next();
+        if let Some((rule, range)) = found {
+            self.tell(rule, range);
+        }
     }
 
     /// A word may begin at `at`.
@@ -517,6 +574,8 @@ struct Sieved {
     others: u32,
     /// Those of them before which a name may end: dots and slashes are the commonest of all, and join names.
     ends: u32,
+    /// Those that are dots.
+    dots: u32,
     /// Whether they may be in the midst of base64: all others are slashes or plus signs, and a capital is among them, as
     /// in few names.
     base64: bool,
@@ -532,7 +591,8 @@ fn sieve(lanes: u8x16) -> Sieved {
     let slashes = is(b'/');
     let others = !words.to_bitmask() & 0xffff;
     let base64 = (words | slashes | is(b'+')).to_bitmask() == 0xffff && within(lanes, b'A', 26).any();
-    Sieved { others, ends: others & !(slashes | is(b'.')).to_bitmask(), base64 }
+    let (slashes, dots) = (slashes.to_bitmask(), is(b'.').to_bitmask());
+    Sieved { others, ends: others & !(slashes | dots), dots, base64 }
 }
 
 /// The end of the run of bytes that `keep` accepts, from `at`.

@@ -58,7 +58,7 @@ fn redaction() -> String {
                 plural(resources)
             ),
             Selector::Text { needles, .. } => {
-                format!("any text that holds `{}`", words(needles).join("`, `"))
+                format!("any text that holds {}", words(needles).join(", "))
             }
             Selector::Pair(form) => match form {
                 Form::Member => "members of objects, at any depth and in documents inside strings",
@@ -88,9 +88,12 @@ fn redaction() -> String {
     out
 }
 
-fn words(needles: &[Needle]) -> Vec<&'static str> {
+fn words(needles: &[Needle]) -> Vec<String> {
     let word = |needle: &Needle| match *needle {
-        Needle::Begin(word) | Needle::End(word) | Needle::Mark(word) => word,
+        Needle::Begin(word) | Needle::End(word) | Needle::Mark(word) => format!("`{word}`"),
+        Needle::Joined(before, after) => {
+            format!("{before} and {after} letters or digits with a dot between them")
+        }
     };
     needles.iter().map(word).collect()
 }

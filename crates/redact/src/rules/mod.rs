@@ -6,6 +6,7 @@ use crate::pairs::Form;
 
 mod basic_auth;
 mod bearer_token;
+mod bootstrap_token;
 mod build_trigger;
 mod invalid_value;
 mod json_web_token;
@@ -85,6 +86,8 @@ pub enum Needle {
     End(&'static str),
     /// Anywhere; begins with one of `:`, `%`, `$`, `{` and has three bytes at least, or is `~`.
     Mark(&'static str),
+    /// A dot that joins two words of so many bytes.
+    Joined(usize, usize),
 }
 
 /// A resource as `objectRef` names it.
@@ -120,6 +123,7 @@ pub const RULES: &[&Rule] = &[
     &password_file::PGPASS,
     &sql_password::RULE,
     &webhook_url::RULE,
+    &bootstrap_token::RULE,
     &vendor_tokens::GITHUB,
     &vendor_tokens::GITLAB,
     &vendor_tokens::SLACK,
