@@ -178,6 +178,7 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
             if self.stop.drain.load(Ordering::Relaxed) && turn.drained_since.is_none() {
                 turn.drained_since = Some(now);
             }
+            self.pipeline.batcher.cut_at(self.stats.batch_bytes.load(Ordering::Relaxed) as usize);
             let closing = turn.ended || turn.drained_since.is_some();
             if closing {
                 self.pipeline.batcher.flush_all();

@@ -187,10 +187,17 @@ impl Scrape {
     }
 
     fn gauges(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut open =
-            encoder.encode_descriptor("open_lines", "Lines not settled", None, MetricType::Gauge)?;
-        for (output, account) in &self.accounts {
-            gauge(&mut open, &[("output", output)], account.open)?;
+        let figures: [(&str, &str, Figure); 2] = [
+            ("open_lines", "Lines not settled", |a| a.open),
+            ("batch_bytes", "Most bytes of a batch, as configured or as the backend takes", |a| {
+                a.batch_bytes
+            }),
+        ];
+        for (name, help, figure) in figures {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (output, account) in &self.accounts {
+                gauge(&mut metric, &[("output", output)], figure(account))?;
+            }
         }
         let mut state = encoder.encode_descriptor(
             "output_state",

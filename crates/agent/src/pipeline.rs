@@ -333,6 +333,7 @@ impl Pipeline {
         account.diverted = stats.diverted.load(Relaxed);
         account.too_old = stats.too_old.load(Relaxed);
         account.refused_unnamed = stats.refused_unnamed.load(Relaxed);
+        account.batch_bytes = stats.batch_bytes.load(Relaxed);
         let state = stats.state();
         account.last_error = state.last_error.filter(|_| state.phase != auditship_ship::Phase::Ok);
         account.state = Some(

@@ -71,6 +71,8 @@ pub struct Account {
     pub too_old: u64,
     /// Records refused without being named; the whole of their batch is dead-lettered.
     pub refused_unnamed: u64,
+    /// How many bytes a batch may have, by its configuration and by what the backend has refused as too large.
+    pub batch_bytes: u64,
     /// What the output is doing: `ok`, `retrying`, `held`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,

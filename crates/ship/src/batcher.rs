@@ -69,6 +69,8 @@ pub struct Batcher {
     sink: Arc<dyn Sink>,
     context: Context,
     limits: Limits,
+    /// The learnt limit: never above the configured one.
+    bytes: usize,
     encoding: Encoding,
     compressor: Compressor,
     trimmer: Trimmer,
@@ -90,12 +92,20 @@ impl Batcher {
             trimmer: Trimmer::default(),
             sink,
             context,
+            bytes: limits.size(),
             limits,
             open: Vec::new(),
             thawing: Vec::new(),
             ready: VecDeque::new(),
             spare: Vec::new(),
         }
+    }
+
+    /// From now on no batch gets more bytes than this ([`Limits::size`] says which bytes), unless its configuration
+    /// allows even less; 0 says nothing. Batches that are cut again as they were do not care.
+    pub fn cut_at(&mut self, bytes: usize) {
+        let configured = self.limits.size();
+        self.bytes = if bytes == 0 { configured } else { bytes.min(configured) };
     }
 
     /// Cuts these batches again as they were: see [`crate::thaw`].
@@ -293,10 +303,13 @@ impl Batcher {
 
     fn overfull(&self, open: &Open) -> bool {
         let suffix = open.envelope.suffix.len();
-        let full = open.raw_len() + suffix > self.limits.bytes;
+        let raw = open.raw_len() + suffix;
+        if self.limits.packed_bytes.is_none() {
+            return raw > self.bytes;
+        }
         // What is pending becomes at most two more frames.
-        let packed = || open.packed.len() + bound(open.pending.len() + suffix) + 1024;
-        full || self.limits.packed_bytes.is_some_and(|limit| packed() > limit)
+        let packed = open.packed.len() + bound(open.pending.len() + suffix) + 1024;
+        raw > self.limits.bytes || packed > self.bytes
     }
 
     /// The open batch of `key`, taken out of the list.
@@ -459,6 +472,7 @@ mod tests {
         #[test]
         fn limits_hold_and_nothing_is_lost(
             pushes in prop::collection::vec((3usize..400, 0i64..40, 0u64..30), 1..120),
+            learnt in prop::collection::vec(0usize..1200, 1..9),
             bytes in 64usize..1000,
             events in 1usize..20,
             encoding in prop::sample::select(vec![Encoding::None, Encoding::Gzip, Encoding::Zstd]),
@@ -468,6 +482,9 @@ mod tests {
             let (mut at, mut batches) = (now(), Vec::new());
             for (ticket, (size, hour, millis)) in pushes.iter().enumerate() {
                 at += Duration::from_millis(*millis);
+                if ticket % 10 == 0 {
+                    batcher.cut_at(learnt[ticket / 10 % learnt.len()]);
+                }
                 push(&mut batcher, ticket as u64, *size, *hour, at);
                 batcher.flush_due(at);
                 prop_assert!(batcher.next_due().is_none_or(|due| due > at && due <= at + age));
@@ -507,6 +524,24 @@ mod tests {
             prop_assert_eq!(tickets, (0..sizes.len() as u64).collect::<Vec<_>>());
             prop_assert_ne!(left.id, whole.id);
         }
+    }
+
+    #[test]
+    fn the_learnt_limit_cuts_what_is_still_open_too() {
+        let limits = Limits { bytes: 1000, events: 100, ..HTTP_LIMITS };
+        let mut batcher = batcher(limits, Encoding::None);
+        let mut sizes = |learnt: &[usize]| {
+            for (ticket, bytes) in learnt.iter().enumerate() {
+                batcher.cut_at(*bytes);
+                push(&mut batcher, ticket as u64, 100, 0, now());
+            }
+            batcher.flush_all();
+            drain(&mut batcher).iter().map(|batch| batch.records.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[0; 12]), [9, 3], "nothing is learnt");
+        assert_eq!(sizes(&[5000; 12]), [9, 3], "the configured limit is one too");
+        assert_eq!(sizes(&[330; 12]), [3, 3, 3, 3]);
+        assert_eq!(sizes(&[0, 0, 0, 0, 0, 330, 330, 330, 330]), [5, 3, 1]);
     }
 
     #[test]

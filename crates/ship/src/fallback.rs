@@ -35,7 +35,7 @@ impl fmt::Debug for Fallback {
     }
 }
 
-/// The records of `batch` as batches for `sink`.
+/// The records of `batch` as batches for `sink`, cut at `bytes` where its own limit is not lower.
 ///
 /// # Errors
 /// As [`Batch::raw`].
@@ -43,10 +43,12 @@ pub(crate) fn reframe(
     batch: &Batch,
     sink: &Arc<dyn Sink>,
     context: &Context,
+    bytes: usize,
     now: Instant,
 ) -> io::Result<Vec<Batch>> {
     let raw = batch.raw()?;
     let mut batcher = Batcher::new(sink.clone(), context.clone(), sink.limits());
+    batcher.cut_at(bytes);
     for entry in &batch.records {
         let document = batch.document(entry, &raw);
         let bare = trim::bare(&document);

@@ -37,6 +37,7 @@ pub mod client;
 mod compress;
 pub mod deadletter;
 pub mod fallback;
+pub mod learnt;
 mod pace;
 pub mod probe;
 mod proto;

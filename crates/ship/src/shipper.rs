@@ -9,6 +9,7 @@ use crate::backoff::{Backoff, Concurrency};
 use crate::batch::Batch;
 use crate::deadletter;
 use crate::fallback::{self, Fallback};
+use crate::learnt::Learnt;
 use crate::pace::{Go, Pace, TooLate, Trouble};
 use crate::sink::{Door, Failure, Op, Outcome, Refusal, Reply, Sink};
 use crate::stats::{Phase, Stats, add, lock};
@@ -166,6 +167,7 @@ async fn run(lane: Arc<Lane>, mut batches: mpsc::Receiver<Batch>) {
     while open || !running.is_empty() {
         let allowed = lock(&lane.concurrency).allowed();
         lane.stats.concurrency.store(allowed as u64, Ordering::Relaxed);
+        lane.stats.batch_bytes.store(lane.batch_bytes() as u64, Ordering::Relaxed);
         tokio::select! {
             Some(done) = running.join_next(), if !running.is_empty() => {
                 if let Err(error) = done && error.is_panic() {
@@ -243,6 +245,7 @@ struct Lane {
     options: Options,
     throttle: Throttle,
     concurrency: Mutex<Concurrency>,
+    learnt: Mutex<Learnt>,
     started: Instant,
     pace: Pace,
     acks: Sender<Ack>,
@@ -257,10 +260,13 @@ impl Lane {
         acks: Sender<Ack>,
         stats: Arc<Stats>,
     ) -> Lane {
+        let bytes = sink.limits().size();
+        stats.batch_bytes.store(bytes as u64, Ordering::Relaxed);
         Lane {
             fallback: None,
             throttle: Throttle::new(options.bytes_rate, options.requests_rate),
             concurrency: Mutex::new(Concurrency::new(options.concurrency)),
+            learnt: Mutex::new(Learnt::new(bytes)),
             started: Instant::now(),
             pace: Pace::new(&options, stats.clone(), Instant::now),
             sink,
@@ -296,8 +302,8 @@ impl Lane {
     /// Hands the batch to the fallback; `None`: there is none.
     async fn fall_back(&self, batch: &Arc<Batch>) -> Option<Result<(), GaveUp>> {
         let (lane, other) = (self.fallback.as_deref()?, self.options.fallback.clone()?);
-        let now = Instant::now().into_std();
-        let reframe = move |batch: &Batch| fallback::reframe(batch, &other.sink, &other.context, now);
+        let (now, bytes) = (Instant::now().into_std(), lane.batch_bytes());
+        let reframe = move |batch: &Batch| fallback::reframe(batch, &other.sink, &other.context, bytes, now);
         let mut works: Vec<Work> = self.rebuild(batch, reframe).await.into_iter().map(Work::now).collect();
         works.reverse();
         let settled = Box::pin(lane.settle_all(works)).await;
@@ -317,6 +323,11 @@ impl Lane {
         if let Some(pieces) = self.too_old(batch).await? {
             return Ok(pieces);
         }
+        if work.fruitless == 0
+            && let Some((left, right)) = self.too_large(batch).await
+        {
+            return Ok(vec![Work::now(left), Work::now(right)]);
+        }
         let op = self.sink.request(batch);
         let mut tries = work.fruitless;
         let mut maybe_done = false;
@@ -334,6 +345,7 @@ impl Lane {
             // Who is told to wait was told that the batch has arrived.
             maybe_done = waited || ambiguous(&reply);
             self.feel(&outcome, &reply, began);
+            self.learn(&outcome, batch);
             let trouble = match outcome {
                 Outcome::Delivered => {
                     self.pace.healthy();
@@ -423,6 +435,40 @@ impl Lane {
         } else if matches!(outcome, Outcome::Delivered) {
             concurrency.succeeded(self.stats.in_flight.load(Ordering::Relaxed) as usize);
         }
+    }
+
+    /// Learns from what was answered how large a batch may be.
+    fn learn(&self, outcome: &Outcome, batch: &Batch) {
+        let (size, now) = (self.sink.limits().size_of(batch), Instant::now().into_std());
+        let mut learnt = lock(&self.learnt);
+        match outcome {
+            Outcome::Delivered | Outcome::Partial { .. } | Outcome::PartialCount { .. } => learnt.taken(size),
+            Outcome::Split => {
+                if learnt.refused(size, now) {
+                    let (output, bytes) = (&*self.options.output, learnt.limit(now));
+                    tracing::info!(output, size, bytes, "a batch was too large, next ones are cut smaller");
+                }
+            }
+            _ => return,
+        }
+        self.stats.batch_bytes.store(learnt.limit(now) as u64, Ordering::Relaxed);
+    }
+
+    /// How many bytes a batch may have.
+    fn batch_bytes(&self) -> usize {
+        lock(&self.learnt).limit(Instant::now().into_std())
+    }
+
+    /// Two halves of a batch that would be refused as too large by what is known, and was never tried. What was
+    /// written down is not cut: its object may exist.
+    async fn too_large(&self, batch: &Arc<Batch>) -> Option<(Batch, Batch)> {
+        let known = self.sink.limits().size_of(batch) > self.batch_bytes();
+        if !known || batch.records.len() < 2 || self.sink.object(batch).is_some() {
+            return None;
+        }
+        let halves = self.rebuild(batch, Batch::split).await?;
+        add(&self.stats.splits, 1);
+        Some(halves)
     }
 
     /// Settles what a partial answer settles. `None`: it settled nothing.

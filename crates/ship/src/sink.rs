@@ -106,6 +106,18 @@ pub struct Limits {
     pub event_age: Option<Duration>,
 }
 
+impl Limits {
+    /// The limit that batches are cut by: packed bytes where there is such a limit, else raw ones.
+    pub fn size(&self) -> usize {
+        self.packed_bytes.unwrap_or(self.bytes)
+    }
+
+    /// What of a batch is measured by it.
+    pub(crate) fn size_of(&self, batch: &Batch) -> usize {
+        if self.packed_bytes.is_some() { batch.body.len() } else { batch.raw_len }
+    }
+}
+
 /// What stands around the records of a body.
 #[derive(Clone, Debug, Default)]
 pub struct Envelope {

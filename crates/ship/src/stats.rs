@@ -69,6 +69,9 @@ pub struct Stats {
     pub in_flight: AtomicU64,
     /// Gauge: how many may be.
     pub concurrency: AtomicU64,
+    /// Gauge: how many bytes a batch may have, by its configuration and by what the backend has refused (see
+    /// [`crate::learnt`]): compressed for sinks of large objects, else before compression. 0 until the output is started.
+    pub batch_bytes: AtomicU64,
     delivered: Mutex<BTreeMap<Index, Totals>>,
     state: Mutex<State>,
 }

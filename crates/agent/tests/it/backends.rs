@@ -115,6 +115,19 @@ fn too_large_is_split() {
     assert_exactly("search", &place.documents(), 100);
     assert_eq!(place.receiver.counts().repeated, 0);
 
+    // What was refused is remembered: batches that come after are not tried at that size.
+    let large = |n| event_with(n, &format!("\"requestObject\":{{\"x\":\"{}\"}},", "y".repeat(2_000)));
+    let text: String = (0..1_000).map(|n| large(n) + "\n").collect();
+    let small = Options { body_max_bytes: 100_000, ..Options::default() };
+    let place = place_with(small, ", batch: {bytes: 256KiB}");
+    let report = ship(&place, &text, &[]).assert_clean();
+    assert_exactly("search", &place.documents(), 1_000);
+    let get = |name| report.get("search", name);
+    // About eleven batches, of which each would be seven requests (one, two halves, four quarters that are taken); only
+    // the first one is.
+    assert!(get("requests") <= 7 + 11 * 4, "{report:?}");
+    assert!((64 << 10..=100_000).contains(&get("batch_bytes")), "{report:?}");
+
     // One record that is too large by itself costs no neighbour.
     let place = place_with(Options { body_max_bytes: 8_000, ..Options::default() }, "");
     let large = event_with(5, &format!("\"requestObject\":{{\"x\":\"{}\"}},", "y".repeat(20_000)));

@@ -33,7 +33,14 @@ enum Step {
 }
 
 /// Judges as scripted, then all is delivered.
-struct Scripted(Mutex<VecDeque<Step>>);
+#[derive(Default)]
+struct Scripted {
+    steps: Mutex<VecDeque<Step>>,
+    /// More raw bytes than this are too much.
+    takes: Option<usize>,
+    /// Its batches become objects.
+    objects: bool,
+}
 
 impl Sink for Scripted {
     fn kind(&self) -> &'static str {
@@ -57,6 +64,9 @@ impl Sink for Scripted {
         out.push(b'\n');
         0..record.body.len()
     }
+    fn object(&self, batch: &Batch) -> Option<String> {
+        self.objects.then(|| batch.id.to_string())
+    }
     fn request(&self, batch: &Batch) -> Op {
         Op::Append { bytes: batch.body.clone() }
     }
@@ -64,10 +74,13 @@ impl Sink for Scripted {
         if let Some(outcome) = reply.outcome() {
             return outcome;
         }
+        if self.takes.is_some_and(|takes| batch.raw_len > takes) {
+            return Outcome::Split;
+        }
         let refusal = Refusal { status: 400, reason: "400 scripted".to_owned() };
         let picked = |mask: u64| (0..batch.records.len()).filter(move |at| mask >> at & 1 == 1);
         let reason = "scripted".to_owned();
-        match self.0.lock().unwrap().pop_front() {
+        match self.steps.lock().unwrap().pop_front() {
             None | Some(Step::Delivered) => Outcome::Delivered,
             Some(Step::Partial { retry, reject }) => Outcome::Partial {
                 retry: picked(retry).collect(),
@@ -116,10 +129,23 @@ struct Run {
 
 /// Ships `count` records in stopped time.
 fn run(steps: Vec<Step>, backend: Arc<Replies>, dead: Arc<dyn Door>, options: Options, count: usize) -> Run {
+    let lines: Vec<String> = (0..count).map(|n| format!("{{\"n\":{n},\"requestObject\":[{n}]}}")).collect();
+    let sink = Scripted { steps: Mutex::new(steps.into()), ..Scripted::default() };
+    run_with(sink, backend, dead, options, &lines)
+}
+
+/// Ships `lines` in stopped time.
+fn run_with(
+    sink: Scripted,
+    backend: Arc<Replies>,
+    dead: Arc<dyn Door>,
+    options: Options,
+    lines: &[String],
+) -> Run {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let sink: Arc<dyn Sink> = Arc::new(Scripted(Mutex::new(steps.into())));
+        let sink: Arc<dyn Sink> = Arc::new(sink);
         let (tx, rx) = tokio::sync::mpsc::channel(100);
         let (acks, acked) = crossbeam_channel::unbounded();
         let stats = Arc::new(Stats::new());
@@ -127,9 +153,7 @@ fn run(steps: Vec<Step>, backend: Arc<Replies>, dead: Arc<dyn Door>, options: Op
         let start = Instant::now();
         let shipper =
             Shipper::spawn(&Handle::current(), sink.clone(), doors, options, rx, acks, stats.clone());
-        let lines: Vec<String> =
-            (0..count).map(|n| format!("{{\"n\":{n},\"requestObject\":[{n}]}}")).collect();
-        for batch in batches(&sink, &lines) {
+        for batch in batches(&sink, lines) {
             tx.send(batch).await.unwrap();
         }
         drop(tx);
@@ -238,7 +262,7 @@ fn what_the_backend_would_refuse_for_its_age_is_not_sent() {
 
 /// `options` with a fallback to `other` after a minute.
 fn falling_back(other: &Arc<Replies>, options: Options) -> Options {
-    let sink: Arc<dyn Sink> = Arc::new(Scripted(Mutex::default()));
+    let sink: Arc<dyn Sink> = Arc::new(Scripted::default());
     let doors = Doors { backend: other.clone(), dead_letters: Arc::<Replies>::default() };
     let requests_rate = Some("6/m".parse().unwrap());
     let own = Options { output: "other".into(), requests_rate, ..options.clone() };
@@ -284,6 +308,32 @@ fn what_is_refused_without_a_name_is_kept_whole() {
     assert_eq!(run.stats.refused_unnamed.load(Relaxed), 2);
     let letters = dead.taken.lock().unwrap();
     assert_eq!(letters.iter().map(|(_, text)| text.split(|b| *b == b'\n').count() - 1).sum::<usize>(), 7);
+}
+
+#[test]
+fn what_is_too_large_is_learnt() {
+    // Seven records of four kilobytes in a batch; five batches.
+    let lines: Vec<String> = (0..35).map(|n| format!("\"{n}{}\"", "x".repeat(4_000))).collect();
+    let one_lane = Options { concurrency: 1, ..options() };
+    let ship = |takes: usize, objects| {
+        let sink = Scripted { takes: Some(takes << 10), objects, ..Scripted::default() };
+        let backend = Arc::new(Replies::default());
+        let run = run_with(sink, backend.clone(), Arc::<Replies>::default(), one_lane.clone(), &lines);
+        let mut tickets: Vec<u64> = run.acks.iter().map(|ack| ack.ticket).collect();
+        tickets.sort_unstable();
+        assert_eq!(tickets, (0..35).collect::<Vec<_>>());
+        assert!(run.acks.iter().all(|ack| ack.result == Settled::Delivered));
+        let requests = backend.taken.lock().unwrap().len();
+        assert_eq!(run.stats.requests.load(Relaxed) as usize, requests);
+        (requests, run.stats.splits.load(Relaxed), run.stats.batch_bytes.load(Relaxed) >> 10)
+    };
+    assert_eq!(ship(100, false), (5, 0, 1024), "all fits");
+    // One is refused; the next ones are halved before they are sent.
+    assert_eq!(ship(20, false), (1 + 5 * 2, 5, 16));
+    // The halves are refused too, but smaller than the least is not learnt.
+    assert_eq!(ship(10, false), (1 + 5 * (2 + 4), 5 * 3, 16));
+    // What was written down is sent as it was: its object may exist.
+    assert_eq!(ship(20, true), (5 * 3, 5, 16));
 }
 
 #[test]
