@@ -385,7 +385,10 @@ impl Probe<'_> {
                 looked = true;
                 self.clock(there, sink.is_signed_with_time())?;
             }
-            if let Reply::Failed { kind, text } = &reply {
+            let verdict = sink.judge_probe(&question, &reply);
+            // What only doubts for want of an answer was asked elsewhere than where events go.
+            if let (Reply::Failed { kind, text }, Verdict::Bad { .. } | Verdict::Good(_)) = (&reply, &verdict)
+            {
                 let plain = self.options.endpoint.starts_with("http://");
                 let advice = match kind {
                     Failure::Reset if plain => Some("if the server speaks TLS, the URL begins with https://"),
@@ -394,7 +397,7 @@ impl Probe<'_> {
                 };
                 return Err(bad(Step::Request, text, advice));
             }
-            match sink.judge_probe(&question, &reply) {
+            match verdict {
                 Verdict::Good(text) => self.found.push(good(Step::Request, text)),
                 Verdict::Doubtful(text) => self.found.push(doubtful(Step::Request, text, None)),
                 Verdict::Bad { text, advice } => return Err(bad(Step::Request, text, Some(&advice))),

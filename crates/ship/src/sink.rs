@@ -404,7 +404,8 @@ pub trait Sink: Send + Sync {
         Vec::new()
     }
 
-    /// What the reply to one of those questions says.
+    /// What the reply to one of those questions says. No answer at all is a failure, unless it is [`Verdict::Doubtful`]:
+    /// where another server was asked than the one that gets the events.
     fn judge_probe(&self, _asked: &Op, reply: &Reply) -> Verdict {
         reply.verdict("auth").unwrap_or_else(|| Verdict::Good("answers".to_owned()))
     }

@@ -5,6 +5,9 @@
 //! word about single entries. Compression: the reference names gzip; Datadog's own agent sends zstd to the same
 //! intake since 7.59 (DataDog/datadog-agent#27148), and so does Vector by default.
 //!
+//! Whether a key is valid `GET /api/v1/validate` says, at the site's API host instead of the intake ("Validate API key":
+//! 200 with `{"valid": true}`, or 403). It knows the API keys of its own site alone.
+//!
 //! Nothing recognises repetitions there: what is sent twice is stored twice, with the same `auditship.uid`.
 
 use super::{
@@ -14,11 +17,11 @@ use super::{
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::shape;
-use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink};
+use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink, Verdict};
 use crate::units::{Duration, Endpoint, Secret};
-use auditship_event::{Record, text};
+use auditship_event::{Index, Record, text};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -127,17 +130,17 @@ pub enum Site {
 }
 
 impl Site {
-    fn base(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
-            Site::Us1 => "https://http-intake.logs.datadoghq.com",
-            Site::Us3 => "https://http-intake.logs.us3.datadoghq.com",
-            Site::Us5 => "https://http-intake.logs.us5.datadoghq.com",
-            Site::Eu1 => "https://http-intake.logs.datadoghq.eu",
-            Site::Ap1 => "https://http-intake.logs.ap1.datadoghq.com",
-            Site::Ap2 => "https://http-intake.logs.ap2.datadoghq.com",
-            Site::Uk1 => "https://http-intake.logs.uk1.datadoghq.com",
-            Site::Us1Fed => "https://http-intake.logs.ddog-gov.com",
-            Site::Us2Fed => "https://http-intake.logs.us2.ddog-gov.com",
+            Site::Us1 => "datadoghq.com",
+            Site::Us3 => "us3.datadoghq.com",
+            Site::Us5 => "us5.datadoghq.com",
+            Site::Eu1 => "datadoghq.eu",
+            Site::Ap1 => "ap1.datadoghq.com",
+            Site::Ap2 => "ap2.datadoghq.com",
+            Site::Uk1 => "uk1.datadoghq.com",
+            Site::Us1Fed => "ddog-gov.com",
+            Site::Us2Fed => "us2.ddog-gov.com",
         }
     }
 }
@@ -164,6 +167,10 @@ pub enum EntryShape {
 
 struct Intake {
     url: String,
+    /// Where the key can be tried.
+    validate_url: String,
+    /// The site, unless something else stands in between.
+    site: Option<Site>,
     headers: HeaderMap,
     limits: Limits,
     encoding: Encoding,
@@ -174,18 +181,22 @@ struct Intake {
 
 impl Datadog {
     pub(super) fn build(&self, context: &Context) -> Result<Built, Invalid> {
-        let base = match (&self.endpoint, self.site) {
+        let (base, api, site) = match (&self.endpoint, self.site) {
             (Some(_), Some(_)) => {
                 return Err(Invalid::new("endpoint", "is instead of `site`, not beside it"));
             }
-            (Some(endpoint), None) => endpoint.0.as_str(),
-            (None, site) => site.unwrap_or_default().base(),
+            (Some(endpoint), None) => (endpoint.0.clone(), endpoint.0.clone(), None),
+            (None, site) => {
+                let site = site.unwrap_or_default();
+                let host = |first: &str| format!("https://{first}.{}", site.name());
+                (host("http-intake.logs"), host("api"), Some(site))
+            }
         };
         if base.contains(['?', '#']) {
             return Err(Invalid::new("endpoint", "must not hold a query"));
         }
         let common = HttpCommon {
-            endpoint: base,
+            endpoint: &base,
             path: "endpoint",
             rate_limit: &self.rate_limit,
             timeout: self.timeout,
@@ -201,6 +212,8 @@ impl Datadog {
         headers.insert(API_KEY, sensitive("auth", key.reveal())?);
         let sink = Arc::new(Intake {
             url: format!("{}/api/v2/logs", base.trim_end_matches('/')),
+            validate_url: format!("{}/api/v1/validate", api.trim_end_matches('/')),
+            site,
             headers,
             limits: self.limits()?,
             encoding,
@@ -338,6 +351,50 @@ impl Sink for Intake {
             (None, _) => Outcome::Retry { after: None, reason: "the answer is not an intake's".to_owned() },
         }
     }
+
+    fn probe(&self, _: &[Index]) -> Vec<Op> {
+        let mut headers = HeaderMap::new();
+        headers.extend(self.headers.get(API_KEY).cloned().map(|key| (API_KEY, key)));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let (url, body) = (self.validate_url.clone(), Bytes::new());
+        vec![Op::Http { method: Method::GET, url, headers, body, answer_bytes: ANSWER_BYTES }]
+    }
+
+    fn judge_probe(&self, _: &Op, reply: &Reply) -> Verdict {
+        let bad = |text: String, advice: &str| Verdict::Bad { text, advice: advice.to_owned() };
+        match (reply, self.site) {
+            (Reply::Failed { text, .. }, Some(site)) => Verdict::Doubtful(format!(
+                "the API key could not be tried at api.{}: {text}; events go to another host",
+                site.name()
+            )),
+            (Reply::Http { status: status @ (401 | 403), .. }, Some(site)) => bad(
+                format!("http {status}: the API key is not valid at {}", site.name()),
+                "look at `auth.api_key`, and at `site`: a key is valid at one site alone",
+            ),
+            (Reply::Http { status: status @ (401 | 403), .. }, None) => {
+                bad(format!("http {status}: the API key is not valid"), "look at `auth.api_key`")
+            }
+            // A proxy or another receiver need not have it.
+            (Reply::Http { status: status @ (404 | 405 | 501), .. }, None) => Verdict::Doubtful(format!(
+                "http {status}: it does not know /api/v1/validate, so the API key could not be tried"
+            )),
+            (Reply::Http { status: 200..=299, body, .. }, _) => match is_valid(body) {
+                Some(true) => Verdict::Good("the API key is valid".to_owned()),
+                Some(false) => bad("the API key is not valid".to_owned(), "look at `auth.api_key`"),
+                None => bad("what answers is not Datadog".to_owned(), "look at `endpoint` and the proxy"),
+            },
+            _ => reply.verdict("auth").unwrap_or_else(|| Verdict::Doubtful("not an http answer".to_owned())),
+        }
+    }
+}
+
+/// What an answer to the question for the key says. `None`: it is none.
+fn is_valid(body: &[u8]) -> Option<bool> {
+    #[derive(Deserialize)]
+    struct Answer {
+        valid: bool,
+    }
+    serde_json::from_slice::<Answer>(body).ok().map(|answer| answer.valid)
 }
 
 #[cfg(test)]
@@ -426,8 +483,8 @@ mod tests {
     }
 
     #[test]
-    fn every_site_has_its_intake() {
-        // docs.datadoghq.com/api/latest/logs/send-logs
+    fn every_site_has_its_hosts() {
+        // docs.datadoghq.com/api/latest/logs/send-logs and …/authentication/validate-api-key
         for site in [
             "datadoghq.com",
             "us3.datadoghq.com",
@@ -439,9 +496,59 @@ mod tests {
             "ddog-gov.com",
             "us2.ddog-gov.com",
         ] {
-            let known: Site = serde_json::from_value(json!(site)).unwrap();
-            assert_eq!(known.base(), format!("https://http-intake.logs.{site}"));
+            let sink = sink(json!({"site": site}));
+            let urls = [sink.request(&batch(&sink, &["{}"])), sink.probe(&[]).remove(0)].map(|op| match op {
+                Op::Http { url, .. } => url,
+                other => panic!("{other:?}"),
+            });
+            let intake = format!("https://http-intake.logs.{site}/api/v2/logs");
+            assert_eq!(urls, [intake, format!("https://api.{site}/api/v1/validate")]);
         }
+    }
+
+    #[test]
+    fn the_key_is_tried_without_an_event() {
+        let key = json!({"api_key": "hunter2"});
+        let (site, other) =
+            (sink(json!({"site": "us3.datadoghq.com"})), json!({"endpoint": "http://x/", "auth": key}));
+        let other = build("datadog", other).unwrap().sink;
+        let [asked] = &other.probe(&[])[..] else { panic!("one question") };
+        let Op::Http { method, url, headers, body, .. } = asked else { panic!("not http") };
+        assert_eq!((method.as_str(), &**url, body.len()), ("GET", "http://x/api/v1/validate", 0));
+        assert_eq!((&headers["dd-api-key"], headers.len()), (&"hunter2".parse().unwrap(), 2));
+        let invalid = "Bad { text: \"http 403: the API key is not valid at us3.datadoghq.com\", advice: \"look at `auth.api_key`, and at `site`";
+        let unknown =
+            "Doubtful(\"http 404: it does not know /api/v1/validate, so the API key could not be tried\")";
+        for (sink, status, body, want) in [
+            (&site, 200, "{\"valid\": true}", "Good(\"the API key is valid\")"),
+            (&site, 200, "{\"valid\": false}", "Bad { text: \"the API key is not valid\""),
+            (&site, 200, "<html>", "Bad { text: \"what answers is not Datadog\""),
+            (&site, 403, "{\"errors\": [\"Forbidden\"]}", invalid),
+            (
+                &other,
+                401,
+                "",
+                "Bad { text: \"http 401: the API key is not valid\", advice: \"look at `auth.api_key`\"",
+            ),
+            (&site, 404, "", "Bad { text: \"http 404: there is nothing of that name\""),
+            (&other, 404, "", unknown),
+            (&site, 429, "", "Doubtful("),
+            (&site, 503, "", "Bad { text: \"http 503"),
+        ] {
+            let reply = Reply::Http { status, headers: HeaderMap::new(), body: body.into() };
+            let told = format!("{:?}", sink.judge_probe(asked, &reply));
+            assert!(told.starts_with(want), "{told} for {status} {body}");
+        }
+        let silent = Reply::Failed { kind: crate::Failure::Connect, text: "connect: refused".to_owned() };
+        let told = format!("{:?}", site.judge_probe(asked, &silent));
+        assert!(
+            told.starts_with("Doubtful(\"the API key could not be tried at api.us3.datadoghq.com: connect"),
+            "{told}"
+        );
+        assert!(
+            matches!(other.judge_probe(asked, &silent), Verdict::Bad { .. }),
+            "events would go there too"
+        );
     }
 
     #[test]

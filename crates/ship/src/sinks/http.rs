@@ -316,7 +316,9 @@ impl Sink for Generic {
 
     fn judge_probe(&self, _: &Op, reply: &Reply) -> Verdict {
         let Reply::Http { status, headers, .. } = reply else {
-            return Verdict::Doubtful("not an http answer".to_owned());
+            return reply
+                .verdict("auth")
+                .unwrap_or_else(|| Verdict::Doubtful("not an http answer".to_owned()));
         };
         let allowed: Vec<&str> =
             headers.get_all(header::ALLOW).iter().filter_map(|list| list.to_str().ok()).collect();

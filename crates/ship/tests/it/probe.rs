@@ -7,7 +7,7 @@ use crate::server::{Answer, Backend};
 use crate::tls::{Authority, Files, Secure, server_config};
 use auditship_event::Index;
 use auditship_ship::probe::{Grade, probe};
-use auditship_ship::{Batch, Context, Encoding, Limits, Op, Outcome, Reply, Sink};
+use auditship_ship::{Batch, Context, Encoding, Limits, Op, Outcome, Reply, Sink, Verdict};
 use rcgen::date_time_ymd;
 use serde_json::{Value, json};
 use std::ops::Range;
@@ -179,6 +179,133 @@ async fn what_the_backend_says() {
         assert!(backend.requests.lock().unwrap().iter().all(|(_, body)| body.is_empty()));
         assert!(backend.stored.lock().unwrap().is_empty());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_backend_is_asked_in_its_own_words() {
+    use Answer::Status;
+    let status = |code, body| Status(code, "", body);
+    let (healthy, no_data) = (status(200, r#"{"code":17}"#), status(400, r#"{"code":5}"#));
+    let (disabled, acks) = (status(400, r#"{"code":14}"#), status(200, r#"{"acks":{"0":false}}"#));
+    let (key, token) = (json!({"api_key": "hunter2"}), json!({"token": "hunter2"}));
+    let acknowledged = json!({"auth": token, "acknowledgement": true});
+    for (kind, more, script, want) in [
+        (
+            "datadog",
+            json!({"auth": key}),
+            vec![status(200, r#"{"valid":true}"#)],
+            "ok request: the API key is valid",
+        ),
+        (
+            "datadog",
+            json!({"auth": key}),
+            vec![status(403, "{}")],
+            "failed request: http 403: the API key is not valid; ",
+        ),
+        (
+            "splunk_hec",
+            json!({"auth": token}),
+            vec![healthy.clone(), no_data.clone()],
+            "ok request: the token is known; ",
+        ),
+        (
+            "splunk_hec",
+            json!({"auth": token}),
+            vec![healthy.clone(), status(403, r#"{"code":4}"#)],
+            "failed request: http 403, code 4: the token is not known; look at `auth.token`",
+        ),
+        (
+            "splunk_hec",
+            acknowledged.clone(),
+            vec![healthy.clone(), no_data.clone(), disabled],
+            "failed request: http 400, code 14: the token has indexer acknowledgement turned off; turn",
+        ),
+        (
+            "splunk_hec",
+            acknowledged,
+            vec![healthy, no_data, acks],
+            "ok request: the token has indexer acknowledgement",
+        ),
+        ("loki", json!({}), vec![], "ok request: takes pushes"),
+        (
+            "loki",
+            json!({"format": "json"}),
+            vec![status(422, "error at least one valid stream is required")],
+            "ok request: takes pushes from",
+        ),
+        (
+            "loki",
+            json!({}),
+            vec![status(401, "no org id")],
+            "failed request: http 401: a tenant is needed; look at `tenant`",
+        ),
+        ("otlp", json!({}), vec![], "ok request: takes exports of logs"),
+        (
+            "otlp",
+            json!({}),
+            vec![status(404, "")],
+            "failed request: http 404: there is no receiver of logs; ",
+        ),
+    ] {
+        let backend = Backend::new(&script);
+        let mut options = json!({"endpoint": backend.clone().serve(0).await});
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (_, lines) = tried(kind, options).await;
+        let last = lines.last().unwrap();
+        assert!(last.starts_with(want), "{kind}: {last} for {script:?}");
+        assert!(!lines.concat().contains("hunter2"));
+        assert!(backend.stored.lock().unwrap().is_empty(), "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_asked_elsewhere_may_be_silent() {
+    /// Has its key tried at an address where nobody listens.
+    struct Elsewhere(Arc<dyn Sink>);
+    impl Sink for Elsewhere {
+        fn kind(&self) -> &'static str {
+            "elsewhere"
+        }
+        fn limits(&self) -> Limits {
+            self.0.limits()
+        }
+        fn encoding(&self) -> Encoding {
+            self.0.encoding()
+        }
+        fn frame(
+            &self,
+            record: &auditship_event::Record<'_>,
+            context: &Context,
+            out: &mut Vec<u8>,
+        ) -> Range<usize> {
+            self.0.frame(record, context, out)
+        }
+        fn request(&self, batch: &Batch) -> Op {
+            self.0.request(batch)
+        }
+        fn judge(&self, batch: &Batch, asked: &Op, reply: &Reply) -> Outcome {
+            self.0.judge(batch, asked, reply)
+        }
+        fn probe(&self, indexes: &[Index]) -> Vec<Op> {
+            let mut asked = self.0.probe(indexes);
+            let Op::Http { url, .. } = &mut asked[0] else { panic!("not http") };
+            *url = "http://127.0.0.1:1/api/v1/validate".to_owned();
+            asked
+        }
+        fn judge_probe(&self, asked: &Op, reply: &Reply) -> Verdict {
+            self.0.judge_probe(asked, reply)
+        }
+    }
+    let key = json!({"site": "datadoghq.eu", "auth": {"api_key": "k"}});
+    let datadog = Elsewhere(build("datadog", key).sink);
+    let here = build("http", json!({"url": Backend::new(&[]).serve(0).await}));
+    let found = probe(&datadog, &here.transport, &[]).await;
+    let last = found.last().unwrap();
+    assert_eq!(last.grade, Grade::Warning, "{found:?}");
+    assert!(
+        last.text.starts_with("the API key could not be tried at api.datadoghq.eu: connect: "),
+        "{found:?}"
+    );
 }
 
 /// Signs its requests with the time.

@@ -103,6 +103,15 @@ impl SplunkMock {
         });
         let name = format!("indexer={at}; Path=/; HttpOnly");
         let set: &[(&'static str, &str)] = if self.cookies { &[("set-cookie", name.as_str())] } else { &[] };
+        if url.ends_with("/services/collector/health") {
+            return reply(200, set, json!({"text": "HEC is healthy", "code": 17}));
+        }
+        if body.is_empty() {
+            return reply(400, set, json!({"text": "No data", "code": 5}));
+        }
+        if url.ends_with("/services/collector/ack") && self.ack_after.is_none() {
+            return reply(400, set, json!({"text": "ACK is disabled", "code": 14}));
+        }
         if url.ends_with("/services/collector/ack") {
             return reply_or_down(&mut state, at, &channel, body, set);
         }
@@ -416,6 +425,40 @@ fn a_token_with_acknowledgement_wants_the_option() {
     let Op::Http { url, headers, body, .. } = &asked else { panic!("not http") };
     let told = format!("{:?}", built.sink.judge(&batch, &asked, &mock.answer(url, headers, body)));
     assert!(told.contains("set `acknowledgement: true`"), "{told}");
+}
+
+#[test]
+fn check_says_what_is_wrong_with_the_token() {
+    let plain = || SplunkMock::new(&[]);
+    for (mock, more, want) in [
+        (plain(), json!({}), "Good(\"the token is known; "),
+        (plain(), json!({"auth": {"token": "wrong"}}), "Bad { text: \"http 401, code 3: "),
+        (
+            plain(),
+            with_acks(),
+            "Bad { text: \"http 400, code 14: the token has indexer acknowledgement turned off\"",
+        ),
+        (
+            SplunkMock::acknowledging(&[], 0, 1),
+            json!({}),
+            "Bad { text: \"http 400, code 10: the token wants indexer",
+        ),
+        (
+            SplunkMock::acknowledging(&[], 0, 1),
+            with_acks(),
+            "Good(\"the token has indexer acknowledgement\")",
+        ),
+    ] {
+        let sink = build(more.clone()).sink;
+        let verdict = |asked: &Op| {
+            let Op::Http { url, headers, body, .. } = asked else { panic!("not http") };
+            sink.judge_probe(asked, &mock.answer(url, headers, body))
+        };
+        let told: Vec<String> = sink.probe(&[]).iter().map(|asked| format!("{:?}", verdict(asked))).collect();
+        assert!(told.iter().any(|told| told.starts_with(want)), "{more}: {told:?}");
+        assert_eq!(told.iter().all(|told| told.starts_with("Good")), want.starts_with("Good"), "{told:?}");
+        assert!(mock.state.lock().unwrap().indexed.is_empty());
+    }
 }
 
 fn twist() -> impl Strategy<Value = Twist> {

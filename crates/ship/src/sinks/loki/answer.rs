@@ -13,7 +13,7 @@
 //! with 400), `pkg/validation/validate.go` (the messages), `pkg/ingester/stream.go` ("total ignored: N out of M"),
 //! `pkg/util/errors.go` ("N errors like: …"). A message quotes labels and times, and is not shown all the same.
 
-use crate::sink::{Outcome, Refusal, Reply};
+use crate::sink::{Outcome, Refusal, Reply, Verdict};
 use crate::sinks::refused_without_names;
 
 /// Words of messages about single lines, and what is said of them.
@@ -53,6 +53,40 @@ pub(super) fn judge(reply: &Reply, count: usize) -> Outcome {
         (None, Reply::Http { body, .. }) if body.trim_ascii().is_empty() => Outcome::Delivered,
         // Something between us and Loki answers, or it is not Loki.
         _ => Outcome::Retry { after: None, reason: "the answer is not Loki's".to_owned() },
+    }
+}
+
+/// What `reply` means for a push without streams. Loki 3 refuses it with 422 once it knows whose it is
+/// (`pkg/validation/validate.go`, `MissingStreamsErrorMsg`), those before and other receivers take it.
+pub(super) fn judge_probe(reply: &Reply) -> Verdict {
+    let bad = |text: String, advice: &str| Verdict::Bad { text, advice: advice.to_owned() };
+    let Reply::Http { status, body, .. } = reply else {
+        return reply.verdict("auth").unwrap_or_else(|| Verdict::Doubtful("not an http answer".to_owned()));
+    };
+    let message = String::from_utf8_lossy(body).to_ascii_lowercase();
+    let always = ALWAYS.iter().find(|(needle, _)| message.contains(needle));
+    match (*status, always) {
+        (400 | 422, _) if message.contains("at least one valid stream") => {
+            Verdict::Good("takes pushes from these credentials and this tenant".to_owned())
+        }
+        (400 | 401, Some((_, says))) => {
+            bad(format!("http {status}: {says}"), "look at `tenant`, and at what the server allows")
+        }
+        (204, _) => Verdict::Good("takes pushes".to_owned()),
+        (200..=299, _) if body.trim_ascii().is_empty() => Verdict::Good("takes pushes".to_owned()),
+        (200..=299, _) => bad("what answers is not Loki".to_owned(), "look at `endpoint`"),
+        (401, _) => bad(
+            "http 401: the credentials are missing or wrong".to_owned(),
+            "look at `auth`; in Grafana Cloud the user is the number of the logs instance, not of the stack",
+        ),
+        (404 | 405, _) => bad(
+            format!("http {status}: there is no push API"),
+            "look at `endpoint`: it is what stands before `/loki/api/v1/push`",
+        ),
+        (400 | 422, _) => Verdict::Doubtful(format!(
+            "http {status}: it does not take a push without events, so the tenant could not be tried"
+        )),
+        _ => reply.verdict("auth").unwrap_or_else(|| Verdict::Good("answers".to_owned())),
     }
 }
 
@@ -111,6 +145,34 @@ mod tests {
             Outcome::Hold { reason } => format!("hold: {reason}"),
             Outcome::Retry { .. } => "retry".to_owned(),
             other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_a_push_without_streams_says() {
+        for (status, body, want) in [
+            (204, "", "Good(\"takes pushes\")"),
+            (
+                422,
+                "error at least one valid stream is required for ingestion\n",
+                "Good(\"takes pushes from these credentials and this tenant\")",
+            ),
+            (401, "no org id\n", "Bad { text: \"http 401: a tenant is needed\", advice: \"look at `tenant`"),
+            (
+                401,
+                "{\"error\":\"authentication error: invalid token\"}",
+                "Bad { text: \"http 401: the credentials are missing or wrong\", advice: \"look at `auth`; in Grafana",
+            ),
+            (403, "", "Bad { text: \"http 403: the credentials are known, but may not do this\""),
+            (404, "", "Bad { text: \"http 404: there is no push API\""),
+            (400, "EOF", "Doubtful(\"http 400: it does not take a push without events"),
+            (200, "<html>", "Bad { text: \"what answers is not Loki\""),
+            (429, "", "Doubtful("),
+            (500, "", "Bad { text: \"http 500"),
+        ] {
+            let reply = Reply::Http { status, headers: HeaderMap::new(), body: body.to_owned().into() };
+            let told = format!("{:?}", judge_probe(&reply));
+            assert!(told.starts_with(want), "{told} for {status} {body}");
         }
     }
 

@@ -17,12 +17,12 @@ use super::{
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::proto;
-use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink};
+use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink, Verdict};
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::audit::Event;
-use auditship_event::{Record, text};
+use auditship_event::{Index, Record, text};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -371,6 +371,24 @@ impl Sink for Push {
 
     fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {
         answer::judge(reply, batch.records.len())
+    }
+
+    /// A push without streams: it goes through authentication, tenant and decoding, and stores nothing. `GET /ready`
+    /// would say less, and Grafana Cloud does not have it.
+    fn probe(&self, _: &[Index]) -> Vec<Op> {
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_ENCODING);
+        let body = match self.format {
+            // One block of snappy that holds nothing: its length alone (google/snappy `format_description.txt`).
+            Format::Protobuf => Bytes::from_static(b"\0"),
+            Format::Json => Bytes::from_static(b"{\"streams\":[]}"),
+        };
+        let url = self.url.clone();
+        vec![Op::Http { method: Method::POST, url, headers, body, answer_bytes: ANSWER_BYTES }]
+    }
+
+    fn judge_probe(&self, _: &Op, reply: &Reply) -> Verdict {
+        answer::judge_probe(reply)
     }
 }
 

@@ -15,9 +15,9 @@
 //! looked at.
 
 use crate::proto::{self, Value};
-use crate::sink::{Outcome, Refusal, Reply};
+use crate::sink::{Outcome, Refusal, Reply, Verdict};
 use crate::sinks::refused_without_names;
-use http::header;
+use http::{HeaderMap, header};
 use serde::Deserialize;
 
 /// What `reply` means for a batch of `count` records.
@@ -27,22 +27,40 @@ pub(super) fn judge(reply: &Reply, count: usize) -> Outcome {
         return outcome.unwrap_or_else(|| nonsense("not an http answer"));
     };
     match (outcome, status) {
-        (None, _) => {
-            let json = headers
-                .get(header::CONTENT_TYPE)
-                .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-            let rejected = if json { rejected_json(body) } else { rejected(body) };
-            match rejected {
-                Some(0) => Outcome::Delivered,
-                Some(rejected) => refused(*status, rejected, count),
-                // Something between us and the backend answers, or it is not the backend we think.
-                None => nonsense("the answer is not one to an export of logs"),
-            }
-        }
+        (None, _) => match rejected(headers, body) {
+            Some(0) => Outcome::Delivered,
+            Some(rejected) => refused(*status, rejected, count),
+            // Something between us and the backend answers, or it is not the backend we think.
+            None => nonsense("the answer is not one to an export of logs"),
+        },
         (Some(Outcome::Retry { reason, .. }), status) if !matches!(status, 429 | 502 | 503 | 504) => {
             Outcome::Hold { reason: format!("{reason} (not to be tried again by OTLP's rules)") }
         }
         (Some(outcome), _) => outcome,
+    }
+}
+
+/// What `reply` means for an export without records.
+pub(super) fn judge_probe(reply: &Reply) -> Verdict {
+    let bad = |text: String, advice: &str| Verdict::Bad { text, advice: advice.to_owned() };
+    match reply {
+        Reply::Http { status: 200..=299, headers, body } => match rejected(headers, body) {
+            Some(_) => Verdict::Good("takes exports of logs".to_owned()),
+            None => bad("what answers takes no exports of logs".to_owned(), "look at `endpoint`"),
+        },
+        Reply::Http { status: status @ (404 | 405), .. } => bad(
+            format!("http {status}: there is no receiver of logs"),
+            "look at `endpoint`: it is what stands before `/v1/logs`, and the receiver must have a pipeline for logs",
+        ),
+        Reply::Http { status: 415, .. } => {
+            bad("http 415: it takes no protobuf".to_owned(), "is it a receiver of OTLP over HTTP?")
+        }
+        Reply::Http { status: status @ (400 | 422), .. } => Verdict::Doubtful(format!(
+            "http {status}: it does not take an export without records; the credentials were not refused"
+        )),
+        _ => reply
+            .verdict("auth` or `headers")
+            .unwrap_or_else(|| Verdict::Doubtful("not an http answer".to_owned())),
     }
 }
 
@@ -56,7 +74,16 @@ fn nonsense(reason: &str) -> Outcome {
 }
 
 /// How many the answer says were rejected. `None`: it is no such answer.
-fn rejected(body: &[u8]) -> Option<u64> {
+fn rejected(headers: &HeaderMap, body: &[u8]) -> Option<u64> {
+    let kind = headers.get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json")) {
+        rejected_json(body)
+    } else {
+        rejected_protobuf(body)
+    }
+}
+
+fn rejected_protobuf(body: &[u8]) -> Option<u64> {
     let mut rejected = 0;
     for (field, value) in proto::fields(body)? {
         if let (1, Value::Bytes(partial)) = (field, value) {
@@ -94,7 +121,6 @@ fn rejected_json(body: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderMap;
 
     fn told(status: u16, kind: &str, body: &[u8]) -> String {
         let mut headers = HeaderMap::new();
@@ -118,6 +144,29 @@ mod tests {
             proto::bytes(2, b"CONTENT", out);
         });
         body
+    }
+
+    #[test]
+    fn what_an_export_without_records_says() {
+        for (status, body, want) in [
+            (200, "", "Good(\"takes exports of logs\")"),
+            (200, "<html>", "Bad { text: \"what answers takes no exports of logs\""),
+            (
+                401,
+                "",
+                "Bad { text: \"http 401: the credentials are missing or wrong\", advice: \"look at `auth` or `headers`",
+            ),
+            (403, "", "Bad { text: \"http 403: "),
+            (404, "", "Bad { text: \"http 404: there is no receiver of logs\""),
+            (415, "", "Bad { text: \"http 415: it takes no protobuf\""),
+            (400, "", "Doubtful(\"http 400: it does not take an export without records"),
+            (429, "", "Doubtful("),
+            (503, "", "Bad { text: \"http 503"),
+        ] {
+            let reply = Reply::Http { status, headers: HeaderMap::new(), body: body.into() };
+            let told = format!("{:?}", judge_probe(&reply));
+            assert!(told.starts_with(want), "{told} for {status} {body}");
+        }
     }
 
     #[test]

@@ -15,11 +15,12 @@ use super::{
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::proto;
-use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink};
+use crate::sink::{Context, Embedding, Envelope, GroupKey, Limits, Op, Outcome, Reply, Sink, Verdict};
 use crate::units::{Duration, Endpoint, Secret};
-use auditship_event::Record;
 use auditship_event::audit::Event;
-use http::HeaderMap;
+use auditship_event::{Index, Record};
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -216,6 +217,19 @@ impl Sink for Export {
 
     fn judge(&self, batch: &Batch, _: &Op, reply: &Reply) -> Outcome {
         answer::judge(reply, batch.records.len())
+    }
+
+    /// An empty `ExportLogsServiceRequest`, which is no bytes at all: "the server SHOULD respond with success"
+    /// (`docs/specification.md`, "Full Success").
+    fn probe(&self, _: &[Index]) -> Vec<Op> {
+        let mut headers = self.headers.clone();
+        headers.remove(header::CONTENT_ENCODING);
+        let (url, body) = (self.url.clone(), Bytes::new());
+        vec![Op::Http { method: Method::POST, url, headers, body, answer_bytes: ANSWER_BYTES }]
+    }
+
+    fn judge_probe(&self, _: &Op, reply: &Reply) -> Verdict {
+        answer::judge_probe(reply)
     }
 }
 

@@ -25,10 +25,10 @@ use super::{
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, Limits, Op, Outcome, Reply, Sink, WithIndex};
+use crate::sink::{Context, Limits, Op, Outcome, Reply, Sink, Verdict, WithIndex};
 use crate::units::{Duration, Endpoint, Secret};
-use answer::{Answer, ack_id, channel_words, cookies, hold, judge_code, nonsense};
-use auditship_event::{Record, text};
+use answer::{Answer, Question, ack_id, cookies, held_words, hold, judge_code, nonsense};
+use auditship_event::{Index, Record, text};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use schemars::JsonSchema;
@@ -39,6 +39,9 @@ use std::time;
 
 const ANSWER_BYTES: usize = 64 << 10;
 const CHANNEL: HeaderName = HeaderName::from_static("x-splunk-request-channel");
+
+/// The channel of questions about no batch; no batch has it, for theirs are hashes.
+const NOBODYS_CHANNEL: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Splunk Cloud advises against requests above 1 MB; a server's own limit is `max_content_length`.
 const LIMITS: Limits = Limits { bytes: 1_000_000, event_bytes: Some(900_000), ..HTTP_LIMITS };
@@ -115,6 +118,7 @@ pub enum IndexFrom {
 struct Collector {
     events_url: String,
     ack_url: String,
+    health_url: String,
     headers: HeaderMap,
     ack_headers: HeaderMap,
     limits: Limits,
@@ -161,6 +165,7 @@ impl SplunkHec {
         let sink = Arc::new(Collector {
             events_url: url(base, "event"),
             ack_url: url(base, "ack"),
+            health_url: url(base, "health"),
             headers,
             ack_headers,
             limits: self.batch.limits(LIMITS)?,
@@ -273,6 +278,34 @@ impl Sink for Collector {
     fn patience(&self) -> time::Duration {
         self.patience
     }
+
+    fn probe(&self, _: &[Index]) -> Vec<Op> {
+        let mut headers = self.ack_headers.clone();
+        if self.acknowledgement {
+            headers.insert(CHANNEL, HeaderValue::from_static(NOBODYS_CHANNEL));
+        }
+        let ask = |method, url: &str, body: &'static [u8]| Op::Http {
+            method,
+            url: url.to_owned(),
+            headers: headers.clone(),
+            body: Bytes::from_static(body),
+            answer_bytes: ANSWER_BYTES,
+        };
+        let mut ops = vec![ask(Method::GET, &self.health_url, b""), ask(Method::POST, &self.events_url, b"")];
+        if self.acknowledgement {
+            ops.push(ask(Method::POST, &self.ack_url, b"{\"acks\":[0]}"));
+        }
+        ops
+    }
+
+    fn judge_probe(&self, asked: &Op, reply: &Reply) -> Verdict {
+        let question = match asked {
+            Op::Http { url, .. } if *url == self.health_url => Question::Health,
+            Op::Http { url, .. } if *url == self.ack_url => Question::Acknowledged,
+            _ => Question::NoEvents,
+        };
+        answer::judge_probe(question, reply)
+    }
 }
 
 impl Collector {
@@ -317,7 +350,7 @@ impl Collector {
     fn judge_ack(&self, asked: &Op, answer: &Answer, reply: &Reply) -> Outcome {
         let again = |after| Outcome::Ask { op: asked.clone(), after };
         match (reply.outcome(), answer.code) {
-            (_, Some(code @ (10 | 11 | 14))) => hold(reply, code, channel_words(code)),
+            (_, Some(code @ (10 | 11 | 14))) => hold(reply, code, held_words(code).unwrap_or_default()),
             // One id was asked for, so it is the only one.
             (None, _) if answer.acks.values().next() == Some(&true) => Outcome::Delivered,
             (Some(Outcome::Hold { reason }), _) => Outcome::Hold { reason },
