@@ -3,6 +3,7 @@
 use crate::report::{bytes, grouped};
 use crate::show::printable;
 use auditship_event::Uid;
+use auditship_ship::Form;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -25,6 +26,8 @@ pub struct Letter {
     pub uid: Uid,
     /// The record's index.
     pub index: String,
+    /// In which form it was sent.
+    pub form: Form,
     /// The document as it was sent, where it is JSON.
     pub body: Option<String>,
     /// The line, without its terminator.
@@ -40,6 +43,7 @@ struct Written<'a> {
     reason: String,
     uid: String,
     index: String,
+    form: Option<String>,
     #[serde(borrow)]
     body: Option<&'a serde_json::value::RawValue>,
 }
@@ -58,6 +62,11 @@ impl Letter {
             reason: written.reason,
             uid: uid(&written.uid)?,
             index: written.index,
+            form: match written.form.as_deref() {
+                None => Form::Whole,
+                Some("flat") => Form::Flat,
+                Some(_) => return None,
+            },
             body: written.body.map(|body| body.get().to_owned()),
             line: line.to_owned(),
         })
@@ -161,6 +170,10 @@ mod tests {
         let letter = &letters.letters[0];
         assert_eq!(letter.body.as_deref(), Some(r#"{"kind": "Event","n":1e400}"#), "byte for byte");
         assert_eq!(letter.uid.to_string(), "00112233445566778899aabbccddeeff");
+        assert_eq!(letter.form, Form::Whole);
+        let flat = LINE.replace("\"body\"", "\"form\":\"flat\",\"body\"");
+        assert_eq!(Letter::read(&flat).unwrap().form, Form::Flat);
+        assert!(Letter::read(&flat.replace("flat", "round")).is_none(), "nobody knows what that would be");
         let text = letters.text();
         assert!(!text.contains('\u{1b}'), "nothing moves the cursor");
         assert!(

@@ -3,6 +3,7 @@
 //! Invariant: the same bytes in the same order for every attempt. A piece of a batch holds the same framed bytes
 //! as the whole did, except where a record is tried again with its bodies as strings.
 
+use crate::bare::BODIES;
 use crate::compress::{Compressor, Encoding, decompress};
 use crate::sink::{Embedding, Envelope, GroupKey};
 use auditship_event::scan::{self, Str, Visitor};
@@ -280,8 +281,7 @@ struct Bodies<'a> {
 impl Visitor for Bodies<'_> {
     fn key(&mut self, key: Str, depth: usize) {
         if depth == 1 {
-            self.next =
-                ["requestObject", "responseObject"].iter().any(|word| text::equals(self.doc, key, word));
+            self.next = BODIES.iter().any(|word| text::equals(self.doc, key, word));
         }
     }
 

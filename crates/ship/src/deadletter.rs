@@ -2,7 +2,7 @@
 //!
 //! The line is made here; [`crate::store::DeadLetters`] puts it on disk. The format carries a version.
 
-use crate::batch::Entry;
+use crate::batch::{Entry, Form};
 use crate::sink::Refusal;
 use auditship_event::{scan, text};
 use base64::Engine as _;
@@ -13,8 +13,9 @@ pub const VERSION: u32 = 1;
 
 /// Appends the dead letter of `entry`, refused by `output` at `time`, whose document was sent as `document`.
 ///
-/// Fields: `v`, `time`, `output`, `status`, `reason`, `uid`, `index`, `span` (`stream`, `start`, `end`), and
-/// `body` (the document as it was sent) or, should it not be JSON, `body_base64`.
+/// Fields: `v`, `time`, `output`, `status`, `reason`, `uid`, `index`, `span` (`stream`, `start`, `end`), `form` where
+/// that is not how it was framed (`flat`: see [`Form::Flat`]), and `body` (the document as it was sent) or, should it
+/// not be JSON, `body_base64`.
 pub(crate) fn write(
     output: &str,
     time: jiff::Timestamp,
@@ -35,6 +36,10 @@ pub(crate) fn write(
         span.stream.0, span.start, span.end
     );
     out.extend_from_slice(place.as_bytes());
+    match entry.form {
+        Form::Whole => {}
+        Form::Flat => out.extend_from_slice(b"\"form\":\"flat\","),
+    }
     let document = document.trim_ascii();
     let one_line = !document.contains(&b'\n');
     if one_line && scan::document(document, &mut scan::Ignore).is_ok() {
@@ -49,11 +54,10 @@ pub(crate) fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::Form;
     use auditship_event::{Index, Span, StreamId, Uid};
     use serde_json::Value;
 
-    fn letter(document: &[u8]) -> Value {
+    fn letter(document: &[u8], form: Form) -> Value {
         let entry = Entry {
             ticket: 7,
             uid: Uid([0xab; 16]),
@@ -63,7 +67,7 @@ mod tests {
             len: document.len(),
             document: 0..document.len(),
             time: 0,
-            form: Form::Whole,
+            form,
             trimmed: false,
         };
         let refusal = Refusal { status: 400, reason: "400 a \"quoted\" word".to_owned() };
@@ -75,7 +79,7 @@ mod tests {
 
     #[test]
     fn one_line_that_can_be_read_back() {
-        let value = letter(b"{\"kind\":\"Event\"}\n");
+        let value = letter(b"{\"kind\":\"Event\"}\n", Form::Whole);
         assert_eq!(
             value,
             serde_json::json!({
@@ -84,7 +88,8 @@ mod tests {
                 "span": {"stream": 3, "start": 10, "end": 20}, "body": {"kind": "Event"},
             })
         );
-        assert_eq!(letter(b"not json\n")["body_base64"], BASE64.encode("not json"));
-        assert_eq!(letter(b"{\n}")["body_base64"], BASE64.encode("{\n}"));
+        assert_eq!(letter(b"not json\n", Form::Whole)["body_base64"], BASE64.encode("not json"));
+        assert_eq!(letter(b"{\n}", Form::Whole)["body_base64"], BASE64.encode("{\n}"));
+        assert_eq!(letter(b"{}", Form::Flat)["form"], "flat");
     }
 }

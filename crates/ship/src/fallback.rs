@@ -1,10 +1,10 @@
 //! Another output for what one does not take: the same records, framed anew for the other's sink.
 
+use crate::bare::bare;
 use crate::batch::Batch;
 use crate::batcher::Batcher;
 use crate::shipper::{Doors, Options};
 use crate::sink::{Context, Sink};
-use crate::trim;
 use auditship_event::Record;
 use std::fmt;
 use std::io;
@@ -51,7 +51,7 @@ pub(crate) fn reframe(
     batcher.cut_at(bytes);
     for entry in &batch.records {
         let document = batch.document(entry, &raw);
-        let bare = trim::bare(&document);
+        let bare = bare(&document, entry.form);
         let record = Record {
             index: &entry.index,
             time: entry.time,

@@ -31,6 +31,7 @@
 
 pub mod aws;
 pub mod backoff;
+pub mod bare;
 pub mod batch;
 pub mod batcher;
 pub mod client;

@@ -92,64 +92,6 @@ fn edits(body: &[u8], rungs: usize) -> Edits {
     edits
 }
 
-/// What a sink has put before an event's own members, and the event without it.
-pub struct Bare {
-    edits: Edits,
-    trim: Option<Trim>,
-}
-
-impl Bare {
-    /// The event that `document`, which this was made of, holds.
-    pub fn body<'a>(&'a self, document: &'a [u8]) -> Body<'a> {
-        Body::trimmed(document, &self.edits, self.trim)
-    }
-}
-
-/// Finds what a sink has put before the members of an event, in a record's document.
-pub fn bare(document: &[u8]) -> Bare {
-    let (mut edits, mut trim) = (Edits::new(), None);
-    let start = scan::skip_space(document, 0) + 1;
-    let mut at = start;
-    while let Some((key, value)) = member(document, at) {
-        match document.get(key) {
-            Some(b"@timestamp") => {}
-            Some(b"auditship") => trim = document.get(value.clone()).and_then(trim_of),
-            _ => break,
-        }
-        at = scan::skip_space(document, value.end);
-        if document.get(at) == Some(&b',') {
-            at = scan::skip_space(document, at + 1);
-        }
-    }
-    if at > start {
-        edits.push(start..at, b"", 0);
-    }
-    Bare { edits, trim }
-}
-
-/// Key and value of the member at `at`.
-fn member(document: &[u8], at: usize) -> Option<(Range<usize>, Range<usize>)> {
-    if document.get(at) != Some(&b'"') {
-        return None;
-    }
-    let key = scan::value(document, at, &mut scan::Ignore).ok()?;
-    let colon = scan::skip_space(document, key);
-    let value = scan::skip_space(document, colon + 1);
-    let end = scan::value(document, value, &mut scan::Ignore).ok()?;
-    (document.get(colon) == Some(&b':')).then_some((at + 1..key - 1, value..end))
-}
-
-/// What the record's own member says that was taken out.
-fn trim_of(member: &[u8]) -> Option<Trim> {
-    #[derive(serde::Deserialize)]
-    struct Member {
-        trimmed: Vec<String>,
-        bytes: usize,
-    }
-    let member: Member = serde_json::from_slice(member).ok()?;
-    Some(Trim { taken: RUNGS.get(..member.trimmed.len())?, bytes: member.bytes })
-}
-
 /// Which member of the top level the scan is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Top {
@@ -283,27 +225,6 @@ mod tests {
         want["annotations"] = Value::Null;
         assert_eq!(trimmed(&text, 5), want);
         assert_eq!(trimmed(&text, 6), json!({}));
-    }
-
-    #[test]
-    fn what_a_sink_has_put_first_can_be_taken_away() {
-        for (document, want, taken) in [
-            (r#"{"@timestamp":"t","auditship":{"uid":"{}"}, "kind":"Event"}"#, r#"{"kind":"Event"}"#, 0),
-            (
-                r#"{"auditship":{"uid":"u","trimmed":["managedFields"],"bytes":9}, "kind":"Event"}"#,
-                r#"{"kind":"Event"}"#,
-                1,
-            ),
-            (r#"{"auditship":{}}"#, "{}", 0),
-            (r#"{"kind":"Event","auditship":{}}"#, r#"{"kind":"Event","auditship":{}}"#, 0),
-            ("{}", "{}", 0),
-            ("", "", 0),
-        ] {
-            let bare = bare(document.as_bytes());
-            let body = bare.body(document.as_bytes());
-            assert_eq!(String::from_utf8(body.to_vec()).unwrap(), want);
-            assert_eq!(body.trim().map_or(0, |trim| trim.taken.len()), taken);
-        }
     }
 
     #[test]

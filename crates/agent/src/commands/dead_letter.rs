@@ -19,7 +19,8 @@ use crate::show::json_text;
 use anyhow::Context as _;
 use auditship_event::{Index, Record, Span, StreamId};
 use auditship_redact::Scratch;
-use auditship_ship::{Ack, Batcher, Settled, store, trim};
+use auditship_ship::bare::bare;
+use auditship_ship::{Ack, Batcher, Settled, store};
 use serde::Serialize;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -267,7 +268,7 @@ fn push(
     scratch: &mut Scratch,
 ) -> Option<()> {
     let document = letter.body.as_ref()?.as_bytes();
-    let event = trim::bare(document).body(document).to_vec();
+    let event = bare(document, letter.form).body(document).to_vec();
     let looked = plan.redactor.look(&event, scratch)?;
     let written: Option<jiff::Timestamp> = letter.time.parse().ok();
     let time = looked.event.time().or(written.map(jiff::Timestamp::as_microsecond)).unwrap_or_default();

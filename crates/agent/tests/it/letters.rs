@@ -1,9 +1,11 @@
 //! What a backend refuses for good, looked at and sent again; and the output that takes what another does not.
 
 use crate::support::{
-    INDEX, Place, Ran, assert_exactly, audit_id, auditship, contains, event, events, run, secret_event,
+    INDEX, Place, Ran, assert_exactly, audit_id, auditship, contains, event, event_with, events, run,
+    secret_event,
 };
 use auditship_agent::receiver::Fault;
+use serde_json::Value;
 use std::net::TcpListener;
 
 const SECRET: &str = "c2VjcmV0LXZhbHVlLXRoYXQtbXVzdC1ub3QtbGVhdmUtdGhlLW5vZGU=";
@@ -66,6 +68,48 @@ fn what_was_refused_can_be_seen_and_sent_again() {
         .split(|b| *b == b'\n')
         .any(|line| memchr::memmem::find_iter(line, b"\"auditship\":{").count() > 1);
     assert!(!twice);
+}
+
+#[test]
+fn what_was_tried_as_strings_is_sent_as_it_was() {
+    let place = refused(&[3]);
+    let letter: Value = serde_json::from_slice(&std::fs::read(place.path(FILE)).unwrap()).unwrap();
+    assert_eq!((&letter["form"], letter["body"]["requestObject"].is_string()), (&Value::from("flat"), true));
+    assert_eq!(
+        letters(&place, &["replay"]).out.trim(),
+        "delivered 1, refused again 0, not delivered 0, kept 0"
+    );
+    let document = place.documents().into_iter().find(|document| document["auditID"] == audit_id(3)).unwrap();
+    for body in ["requestObject", "responseObject"] {
+        let password = &document[body]["data"]["password"];
+        assert!(password.as_str().is_some_and(|text| text.starts_with("redacted:")), "{document}");
+    }
+    assert_eq!(document["auditship"]["uid"], letter["uid"]);
+    assert_eq!(place.receiver.counts().repeated, 0);
+}
+
+#[test]
+fn an_entry_in_datadogs_words_is_an_event_elsewhere() {
+    let place = Place::new();
+    place.configure(SEARCH, "");
+    let text = r#""requestObject":"{\"kind\":\"Scale\",\"spec\":{\"replicas\":2}}","#;
+    let object = r#""requestObject":{"kind":"Scale","spec":{"replicas":2}},"#;
+    let uid = "00112233445566778899aabbccddeeff";
+    let entry = format!(
+        r#"{{"ddsource":"kubernetes.audit","service":"kube-apiserver","hostname":"n","ddtags":"cluster:c","timestamp":1,"message":"create configmaps","status":"info","usr":{{"id":"alice"}},"http":{{"status_code":201}},"auditship":{{"uid":"{uid}","index":"{INDEX}","cluster":"c","node":"n","key":"k"}},{}"#,
+        &event_with(3, text)[1..]
+    );
+    let letter = format!(
+        r#"{{"v":1,"time":"2026-11-24T00:00:00.000Z","output":"gone","status":400,"reason":"http 400","uid":"{uid}","index":"{INDEX}","span":{{"stream":1,"start":0,"end":1}},"body":{entry}}}"#
+    );
+    std::fs::write(place.path(FILE), letter + "\n").unwrap();
+    let told = letters(&place, &["replay", "--to", "search"]);
+    assert_eq!((told.code, told.out.trim()), (0, "delivered 1, refused again 0, not delivered 0, kept 0"));
+    let mut document = place.documents().remove(0);
+    let members = document.as_object_mut().unwrap();
+    assert_eq!(members.remove("auditship").unwrap()["uid"], uid);
+    assert!(members.remove("@timestamp").is_some());
+    assert_eq!(document, serde_json::from_str::<Value>(&event_with(3, object)).unwrap());
 }
 
 #[test]

@@ -52,7 +52,7 @@ const LEVELS: usize = 6;
 const KEY_BYTES: usize = 49;
 
 /// The names that the record gives a meaning of its own; an event's member of that name is left out.
-const OURS: &[&str] = &[
+pub(crate) const OURS: &[&str] = &[
     "ddsource",
     "ddtags",
     "hostname",
