@@ -7,6 +7,7 @@
 use crate::scan::{self, Malformed, Scalar, Str, Visitor};
 use crate::text;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// How much of a request an event records (`audit.k8s.io/v1` `Level`).
@@ -424,6 +425,11 @@ impl<'a> Event<'a> {
         (self.fields.username.start != 0).then(|| self.text(self.fields.username))
     }
 
+    /// `user.uid`, where it is present and a string.
+    pub fn user_uid(&self) -> Option<Cow<'a, str>> {
+        self.member(self.fields.user, "uid")
+    }
+
     /// `user.groups`
     pub fn groups(&self) -> Vec<Cow<'a, str>> {
         self.strings(self.fields.groups)
@@ -464,10 +470,17 @@ impl<'a> Event<'a> {
 
     /// The value of one annotation, where it is present and a string.
     pub fn annotation(&self, key: &str) -> Option<Cow<'a, str>> {
-        let object = self.bytes(self.fields.annotations)?;
-        let mut find = FindMember { doc: object, key, here: false, found: None };
-        scan::value(object, 0, &mut find).ok()?;
-        find.found.map(|value| text::decoded(object, value))
+        self.member(self.fields.annotations, key)
+    }
+
+    /// All annotations that are strings, by name; of those with the same name the last.
+    pub fn annotations(&self) -> BTreeMap<Cow<'a, str>, Cow<'a, str>> {
+        let Some(object) = self.bytes(self.fields.annotations) else { return BTreeMap::new() };
+        let mut all = Pairs { next: None, found: Vec::new() };
+        // It was scanned before: it is valid.
+        let _ = scan::value(object, 0, &mut all);
+        let decoded = |(key, value)| (text::decoded(object, key), text::decoded(object, value));
+        all.found.into_iter().map(decoded).collect()
     }
 
     /// `stageTimestamp` as it stands in the event.
@@ -510,6 +523,14 @@ impl<'a> Event<'a> {
             return Cow::Borrowed("");
         }
         text::decoded(self.raw, Str { start, end, escaped: slot.escaped })
+    }
+
+    /// The string `key` of the object in `slot`.
+    fn member(&self, slot: Slot, key: &str) -> Option<Cow<'a, str>> {
+        let object = self.bytes(slot)?;
+        let mut find = FindMember { doc: object, key, here: false, found: None };
+        scan::value(object, 0, &mut find).ok()?;
+        find.found.map(|value| text::decoded(object, value))
     }
 
     fn strings(&self, slot: Slot) -> Vec<Cow<'a, str>> {
@@ -569,6 +590,26 @@ impl Visitor for Strings {
     }
 }
 
+/// The members of an object that are strings.
+struct Pairs {
+    next: Option<Str>,
+    found: Vec<(Str, Str)>,
+}
+
+impl Visitor for Pairs {
+    fn key(&mut self, key: Str, depth: usize) {
+        if depth == 1 {
+            self.next = Some(key);
+        }
+    }
+
+    fn string(&mut self, value: Str, depth: usize) {
+        if let (1, Some(key)) = (depth, self.next.take()) {
+            self.found.push((key, value));
+        }
+    }
+}
+
 struct FindMember<'d, 'k> {
     doc: &'d [u8],
     key: &'k str,
@@ -606,6 +647,7 @@ mod tests {
         assert_eq!(event.verb(), "create");
         assert_eq!(event.request_uri(), "/api/v1/namespaces/n/pods/p/exec?command=&x");
         assert_eq!(event.username().unwrap(), "alice");
+        assert_eq!(event.user_uid().unwrap(), "7");
         assert_eq!(event.groups(), ["dev", "system:authenticated"]);
         assert_eq!(event.source_ips(), ["10.0.0.1", "192.0.2.7"]);
         assert_eq!(event.user_agent(), "kubectl/v1");
@@ -620,6 +662,12 @@ mod tests {
         assert_eq!(event.annotation("authorization.k8s.io/decision").unwrap(), "forbid");
         assert_eq!(event.annotation("authorization.k8s.io/reason").unwrap(), "\"x\"");
         assert_eq!(event.annotation("no"), None);
+        let annotations: Vec<_> =
+            event.annotations().into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+        assert_eq!(
+            annotations,
+            ["authorization.k8s.io/decision=forbid", "authorization.k8s.io/reason=\"x\""]
+        );
         assert_eq!(&LINE[event.request_object().unwrap()], br#"{"verb":"no","code":1}"#);
         assert_eq!(&LINE[event.response_object().unwrap()], br#"[{"stage":"no"}]"#);
         assert!(!event.is_impersonated());
@@ -635,6 +683,11 @@ mod tests {
         assert_eq!(event.object_ref(), None);
         assert_eq!(event.code(), None);
         assert_eq!(event.annotation("a"), None);
+        assert_eq!(event.user_uid(), None);
+        assert!(event.annotations().is_empty());
+        let odd = Event::parse(br#"{"annotations":{"a":{"b":"no"},"c":"1","\u0063":"2","d":["no"],"e":3}}"#)
+            .unwrap();
+        assert_eq!(odd.annotations(), BTreeMap::from([("c".into(), "2".into())]));
         assert_eq!(event.time(), None);
         assert!(event.groups().is_empty() && !event.is_audit());
         assert!(Event::parse(b"[1]").is_ok_and(|e| !e.is_audit()));

@@ -9,6 +9,8 @@ use crate::sink::Context;
 use crate::sinks::beginning;
 use auditship_event::Record;
 use auditship_event::audit::{Event, Level, Stage};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 /// A longer text is cut: the body has all of it.
 const TEXT_BYTES: usize = 4096;
@@ -51,6 +53,18 @@ fn list<T: AsRef<str>>(field: u32, key: &str, values: &[T], out: &mut Vec<u8>) {
     }
 }
 
+/// A message `KeyValueList{values=1: KeyValue}` in field 6 of the value.
+fn map(field: u32, key: &str, pairs: &BTreeMap<Cow<'_, str>, Cow<'_, str>>, out: &mut Vec<u8>) {
+    if pairs.values().any(|value| !value.is_empty()) {
+        pair(field, key, out, |out| {
+            proto::long(6, out, |out| {
+                let some = pairs.iter().take(LIST_MAX);
+                some.for_each(|(key, value)| text(1, beginning(key, TEXT_BYTES), value, out));
+            });
+        });
+    }
+}
+
 /// Appends the attributes of a record as field `field`. `event` is the redacted one.
 pub(super) fn write(
     field: u32,
@@ -73,6 +87,7 @@ pub(super) fn write(
     add("k8s.audit.stage", stage(event.stage()));
     add("k8s.audit.verb", &event.verb());
     add("user.name", &event.username().unwrap_or_default());
+    add("user.id", &event.user_uid().unwrap_or_default());
     add("user_agent.original", &event.user_agent());
     let uri = event.request_uri();
     let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
@@ -87,11 +102,12 @@ pub(super) fn write(
         add("k8s.audit.object.subresource", &object.subresource);
         add("k8s.audit.object.name", &object.name);
     }
+    let annotations = event.annotations();
     for (key, annotation) in [
         ("k8s.audit.decision", "authorization.k8s.io/decision"),
         ("k8s.audit.reason", "authorization.k8s.io/reason"),
     ] {
-        add(key, &event.annotation(annotation).unwrap_or_default());
+        add(key, annotations.get(annotation).map(|value| &**value).unwrap_or_default());
     }
     let addresses = event.source_ips();
     if let Some((last, claimed)) = addresses.split_last() {
@@ -100,6 +116,7 @@ pub(super) fn write(
         list(field, "k8s.audit.claimed_addresses", claimed, out);
     }
     list(field, "user.roles", &event.groups(), out);
+    map(field, "k8s.audit.annotations", &annotations, out);
     if let Some(code) = event.code() {
         integer(field, "http.response.status_code", code.into(), out);
     }
@@ -115,13 +132,14 @@ pub(super) fn event_name(event: Option<&Event<'_>>) -> String {
     if plain { format!("k8s.audit.{verb}") } else { "k8s.audit".to_owned() }
 }
 
-/// Number and text of the severity: refused and failed requests stand out.
+/// Number and text of the severity: what was refused to somebody and what has failed stand out. Other codes from 400 on
+/// are everyday life (404, 409).
 pub(super) fn severity(event: Option<&Event<'_>>) -> (u64, &'static str) {
     let panicked = event.is_some_and(|event| event.stage() == Stage::Panic);
     match event.and_then(Event::code).unwrap_or_default() {
         500.. => (17, "ERROR"),
         _ if panicked => (17, "ERROR"),
-        400..=499 => (13, "WARN"),
+        401 | 403 => (13, "WARN"),
         _ => (9, "INFO"),
     }
 }
@@ -178,7 +196,13 @@ mod tests {
         for (more, want) in [
             ("", "INFO"),
             (r#","responseStatus":{"code":201}"#, "INFO"),
+            (r#","responseStatus":{"code":401}"#, "WARN"),
             (r#","responseStatus":{"code":403}"#, "WARN"),
+            (r#","responseStatus":{"code":400}"#, "INFO"),
+            (r#","responseStatus":{"code":404}"#, "INFO"),
+            (r#","responseStatus":{"code":409}"#, "INFO"),
+            (r#","responseStatus":{"code":429}"#, "INFO"),
+            (r#","stage":"Panic","responseStatus":{"code":403}"#, "ERROR"),
             (r#","responseStatus":{"code":500}"#, "ERROR"),
             (r#","stage":"Panic""#, "ERROR"),
         ] {

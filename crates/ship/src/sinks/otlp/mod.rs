@@ -304,7 +304,7 @@ mod tests {
 
     #[derive(Clone, PartialEq, Message)]
     struct Any {
-        #[prost(oneof = "Kind", tags = "1, 3, 4, 5")]
+        #[prost(oneof = "Kind", tags = "1, 3, 4, 5, 6")]
         kind: Option<Kind>,
     }
 
@@ -318,6 +318,14 @@ mod tests {
         Double(f64),
         #[prost(message, tag = "5")]
         List(List),
+        #[prost(message, tag = "6")]
+        Map(Map),
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    struct Map {
+        #[prost(message, repeated, tag = "1")]
+        values: Vec<KeyValue>,
     }
 
     #[derive(Clone, PartialEq, Message)]
@@ -332,6 +340,7 @@ mod tests {
             Kind::Integer(number) => json!(number),
             Kind::Double(number) => json!(number),
             Kind::List(list) => list.values.iter().map(json_of).collect(),
+            Kind::Map(map) => attributes_of(&map.values),
         }
     }
 
@@ -352,7 +361,7 @@ mod tests {
         request.resources.remove(0)
     }
 
-    const LINE: &str = r#"{"kind":"Event","level":"Metadata","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/pods/web/exec?command=ls","verb":"create","user":{"username":"jane","groups":["dev","system:authenticated"]},"sourceIPs":["10.0.0.1","192.0.2.7"],"userAgent":"kubectl/1.37","objectRef":{"namespace":"shop","resource":"pods","subresource":"exec","name":"web","apiVersion":"v1"},"responseStatus":{"code":403},"requestReceivedTimestamp":"2026-11-24T02:30:59.000000Z","stageTimestamp":"2026-11-24T02:30:59.250000Z","annotations":{"authorization.k8s.io/decision":"forbid","authorization.k8s.io/reason":"no"}}"#;
+    const LINE: &str = r#"{"kind":"Event","level":"Metadata","auditID":"a-1","stage":"ResponseComplete","requestURI":"/api/v1/namespaces/shop/pods/web/exec?command=ls","verb":"create","user":{"username":"jane","uid":"u-7","groups":["dev","system:authenticated"]},"sourceIPs":["10.0.0.1","192.0.2.7"],"userAgent":"kubectl/1.37","objectRef":{"namespace":"shop","resource":"pods","subresource":"exec","name":"web","apiVersion":"v1"},"responseStatus":{"code":403},"requestReceivedTimestamp":"2026-11-24T02:30:59.000000Z","stageTimestamp":"2026-11-24T02:30:59.250000Z","annotations":{"authorization.k8s.io/decision":"forbid","authorization.k8s.io/reason":"no"}}"#;
 
     #[test]
     fn a_log_record_for_each_event() {
@@ -381,14 +390,15 @@ mod tests {
                 "log.record.uid": batch.records[0].uid.to_string(), "auditship.index": "audit",
                 "auditship.key": auditship_event::Keys::derive(b"k", "prod").id().to_string(),
                 "k8s.audit.id": "a-1", "k8s.audit.level": "Metadata", "k8s.audit.stage": "ResponseComplete",
-                "k8s.audit.verb": "create", "user.name": "jane", "user.roles": ["dev", "system:authenticated"],
+                "k8s.audit.verb": "create", "user.name": "jane", "user.id": "u-7", "user.roles": ["dev", "system:authenticated"],
                 "user_agent.original": "kubectl/1.37", "url.path": "/api/v1/namespaces/shop/pods/web/exec",
                 "url.query": "command=ls", "http.request.method": "POST", "http.response.status_code": 403,
                 "k8s.namespace.name": "shop", "k8s.audit.object.api_version": "v1",
                 "k8s.audit.object.resource": "pods", "k8s.audit.object.subresource": "exec",
                 "k8s.audit.object.name": "web", "k8s.audit.decision": "forbid", "k8s.audit.reason": "no",
                 "client.address": "192.0.2.7", "k8s.audit.claimed_addresses": ["10.0.0.1"],
-                "k8s.audit.duration": 0.25,
+                "k8s.audit.duration": 0.25, "k8s.audit.annotations": {"authorization.k8s.io/decision": "forbid",
+                    "authorization.k8s.io/reason": "no"},
             })
         );
         let (left, right) = batch.split().unwrap().unwrap();
