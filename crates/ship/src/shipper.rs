@@ -193,11 +193,13 @@ struct Work {
     batch: Arc<Batch>,
     /// Tries in a row that brought nothing; before the next one there is a wait.
     fruitless: u32,
+    /// The backend may have taken it already.
+    maybe_done: bool,
 }
 
 impl Work {
     fn now(batch: Batch) -> Work {
-        Work { batch: Arc::new(batch), fruitless: 0 }
+        Work { batch: Arc::new(batch), fruitless: 0, maybe_done: false }
     }
 }
 
@@ -328,20 +330,19 @@ impl Lane {
         {
             return Ok(vec![Work::now(left), Work::now(right)]);
         }
-        let op = self.sink.request(batch);
         let mut tries = work.fruitless;
-        let mut maybe_done = false;
+        let mut maybe_done = work.maybe_done;
         loop {
             if let Go::Elsewhere = self.pace.permit().await.map_err(gave_up)?
                 && let Some(settled) = self.fall_back(batch).await
             {
                 return settled.map(|()| Vec::new());
             }
-            add(&self.stats.retries, u64::from(tries > 0));
+            add(&self.stats.retries, u64::from(tries > 0 || maybe_done));
             add(&self.stats.ambiguous_retries, u64::from(maybe_done));
             tries = tries.saturating_add(1);
             let began = Instant::now();
-            let (outcome, reply, waited) = self.attempt(batch, op.clone()).await;
+            let (outcome, reply, waited) = self.attempt(batch, self.sink.request(batch)).await;
             // Who is told to wait was told that the batch has arrived.
             maybe_done = waited || ambiguous(&reply);
             self.feel(&outcome, &reply, began);
@@ -366,6 +367,10 @@ impl Lane {
                 Outcome::Reject(refusal) => {
                     self.pace.healthy();
                     return self.narrow(batch, refusal).await;
+                }
+                Outcome::Stopped { at, refusal } => {
+                    self.pace.healthy();
+                    return self.stopped(batch, at, refusal).await;
                 }
                 Outcome::Retry { after, reason } => Trouble::Failing { after, reason },
                 Outcome::Hold { reason } => Trouble::Held { reason },
@@ -503,9 +508,26 @@ impl Lane {
             self.stats.set_phase(Phase::Retrying, Some(reason));
             let rest = self.rebuild(batch, move |batch| batch.subset(&retry)).await;
             let fruitless = if stored > 0 { 1 } else { work.fruitless + 1 };
-            pieces.push(Work { batch: Arc::new(rest), fruitless });
+            pieces.push(Work { batch: Arc::new(rest), fruitless, maybe_done: false });
         }
         Ok(Some(pieces))
+    }
+
+    /// One record is refused. Those before it, which the backend may have taken, and those after it, which it has not,
+    /// are sent again apart: so each of them is repeated once at most, however many are refused.
+    async fn stopped(&self, batch: &Arc<Batch>, at: usize, refusal: Refusal) -> Result<Vec<Work>, GaveUp> {
+        let count = batch.records.len();
+        let refused = self.refused(batch, vec![(at, refusal)]).await;
+        let refused = refused.map_err(|gave_up| gave_up.and(count.saturating_sub(1)))?;
+        let mut pieces: Vec<Work> = refused.map(Work::now).into_iter().collect();
+        for (which, maybe_done) in [(0..at.min(count), true), (at + 1..count, false)] {
+            if !which.is_empty() {
+                let which: Vec<usize> = which.collect();
+                let piece = self.rebuild(batch, move |batch| batch.subset(&which)).await;
+                pieces.push(Work { maybe_done, ..Work::now(piece) });
+            }
+        }
+        Ok(pieces)
     }
 
     /// Puts aside the records that the backend would refuse for their age: into the fallback, else into the

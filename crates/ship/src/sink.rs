@@ -296,6 +296,14 @@ pub enum Outcome {
         /// Why some are to be sent again.
         reason: String,
     },
+    /// The backend has stopped at this record, which it refuses for good. It has not looked at those after it, and
+    /// nobody says what has become of those before it.
+    Stopped {
+        /// The record.
+        at: usize,
+        /// Why it is refused.
+        refusal: Refusal,
+    },
     /// So many were refused for good and the rest has arrived, but nobody says which: all are dead-lettered, so
     /// that nothing is lost.
     PartialCount {
@@ -381,7 +389,7 @@ pub trait Sink: Send + Sync {
         None
     }
 
-    /// What to do with the batch: the same for every attempt.
+    /// What to do with the batch: the same for every attempt, but for what may have to be asked before.
     fn request(&self, batch: &Batch) -> Op;
 
     /// What the reply to `asked` means, which is the request or what an [`Outcome::Ask`] has asked.

@@ -29,6 +29,7 @@ enum Step {
     Hold,
     Reject,
     PartialCount(u64),
+    Stopped(usize),
     Ask { after: u64 },
 }
 
@@ -94,6 +95,7 @@ impl Sink for Scripted {
             Some(Step::Ask { after }) => {
                 Outcome::Ask { op: self.request(batch), after: Duration::from_secs(after) }
             }
+            Some(Step::Stopped(at)) => Outcome::Stopped { at: at % batch.records.len(), refusal },
             Some(Step::PartialCount(rejected)) => Outcome::PartialCount { rejected, refusal },
         }
     }
@@ -171,6 +173,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Step::Hold),
         Just(Step::Reject),
         any::<u64>().prop_map(|rejected| Step::PartialCount(rejected % 9)),
+        (0usize..9).prop_map(Step::Stopped),
         (0u64..40).prop_map(|after| Step::Ask { after }),
     ]
 }

@@ -26,6 +26,14 @@ enum Twist {
     Restart,
     /// Takes it; the answer does not arrive.
     Break,
+    /// Somebody turns indexer acknowledgement off at the token, for so many questions: before it is taken, or after.
+    Off(u32, When),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Before,
+    After,
 }
 
 /// What is known about one request that waits for its acknowledgement.
@@ -58,6 +66,8 @@ struct SplunkMock {
 struct State {
     indexers: Vec<Indexer>,
     turn: usize,
+    /// So many questions more are answered that acknowledgement is turned off; then somebody turns it on.
+    off: u32,
     twists: VecDeque<Twist>,
     /// How often each uid was indexed.
     indexed: BTreeMap<String, usize>,
@@ -109,7 +119,8 @@ impl SplunkMock {
         if body.is_empty() {
             return reply(400, set, json!({"text": "No data", "code": 5}));
         }
-        if url.ends_with("/services/collector/ack") && self.ack_after.is_none() {
+        if url.ends_with("/services/collector/ack") && (self.ack_after.is_none() || state.off > 0) {
+            state.off = state.off.saturating_sub(1);
             return reply(400, set, json!({"text": "ACK is disabled", "code": 14}));
         }
         if url.ends_with("/services/collector/ack") {
@@ -157,7 +168,11 @@ impl SplunkMock {
             }
             uids.push(event["fields"]["uid"].as_str().unwrap().to_owned());
         }
-        let Some(ack_after) = self.ack_after else {
+        if let Some(Twist::Off(questions, When::Before)) = twist {
+            state.off = questions;
+        }
+        let promises = self.ack_after.filter(|_| state.off == 0);
+        let Some(ack_after) = promises else {
             index(state, uids);
             return match twist {
                 Some(Twist::Break) => broken(Failure::Reset),
@@ -172,6 +187,11 @@ impl SplunkMock {
         match twist {
             Some(Twist::Restart) => {
                 state.indexers[at] = Indexer { down: 1, ..Indexer::default() };
+            }
+            Some(Twist::Off(questions, When::After)) => {
+                let uids = std::mem::take(&mut pending.get_mut(&id).unwrap().uids);
+                index(state, uids);
+                state.off = questions;
             }
             Some(Twist::Break) => {
                 // It is indexed although nobody will ever ask.
@@ -373,10 +393,12 @@ fn one_bad_event_costs_its_neighbours_nothing() {
             let mock = SplunkMock { keeps_prefix, ack_after, ..SplunkMock::new(&[]) };
             let (shipped, times) = ship(mock, more, &lines, "bad events");
             assert_eq!(shipped.dead(), [1, 3, 13].into());
+            // Those before each of the three, at most: no other repetition is possible.
+            assert_eq!(shipped.stats.ambiguous_retries.load(Relaxed), 3);
             for (n, times) in times.into_iter().enumerate() {
                 match n {
                     1 | 3 | 13 => assert_eq!(times, 0),
-                    _ if keeps_prefix => assert!((1..=3).contains(&times), "{n}: {times}"),
+                    _ if keeps_prefix => assert!((1..=2).contains(&times), "{n}: {times}"),
                     _ => assert_eq!(times, 1, "{n}"),
                 }
             }
@@ -425,6 +447,27 @@ fn a_token_with_acknowledgement_wants_the_option() {
     let Op::Http { url, headers, body, .. } = &asked else { panic!("not http") };
     let told = format!("{:?}", built.sink.judge(&batch, &asked, &mock.answer(url, headers, body)));
     assert!(told.contains("set `acknowledgement: true`"), "{told}");
+}
+
+#[test]
+fn acknowledgement_that_is_turned_off_holds_and_repeats_nothing() {
+    for (case, twists, off, held) in [
+        ("off from the start", vec![], 4, true),
+        ("turned off", vec![Twist::Off(3, When::Before)], 0, true),
+        // It only asks for longer.
+        ("turned off while the only batch under way waits", vec![Twist::Off(3, When::After)], 0, false),
+    ] {
+        let mock = SplunkMock::acknowledging(&twists, 1, 1);
+        mock.state.lock().unwrap().off = off;
+        let options = json!({"acknowledgement": true, "concurrency": 1});
+        let (shipped, times) = ship(mock, options, &lines(20), case);
+        assert_eq!(times, [1; 20], "{case}");
+        let error = shipped.stats.state().last_error.unwrap_or_default();
+        let told = error.starts_with("http 400, code 14: ") && error.contains("`Enable indexer");
+        assert_eq!((told, error.is_empty()), (held, !held), "{case}: {error}");
+        assert!(shipped.took > Duration::from_secs(30), "{case}: {:?}", shipped.took);
+        assert_eq!(shipped.stats.state().phase, Phase::Ok, "{case}");
+    }
 }
 
 #[test]
@@ -477,6 +520,8 @@ fn twist() -> impl Strategy<Value = Twist> {
         Just(Twist::Lose),
         Just(Twist::Restart),
         Just(Twist::Break),
+        (0u32..4, prop::sample::select(vec![When::Before, When::After]))
+            .prop_map(|(questions, when)| Twist::Off(questions, when)),
     ]
 }
 

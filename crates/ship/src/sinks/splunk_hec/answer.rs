@@ -27,8 +27,10 @@ pub(super) fn nonsense(reason: &str) -> Outcome {
     Outcome::Retry { after: None, reason: reason.to_owned() }
 }
 
-pub(super) fn hold(reply: &Reply, code: u16, words: &str) -> Outcome {
-    Outcome::Hold { reason: reason(reply, code, words) }
+/// A code of which [`held_words`] knows.
+pub(super) fn held(reply: &Reply, code: u16) -> Outcome {
+    let reason = told(reply, code);
+    Outcome::Hold { reason: if code == 14 { format!("{reason}: {ACKNOWLEDGE}") } else { reason } }
 }
 
 /// In our words: the server's own may quote an event.
@@ -74,8 +76,8 @@ fn busy_words(code: u16) -> Option<&'static str> {
 
 /// What a code other than success means. `None`: it is not known.
 pub(super) fn judge_code(code: u16, batch: &Batch, answer: &Answer, reply: &Reply) -> Option<Outcome> {
-    if let Some(words) = held_words(code) {
-        return Some(hold(reply, code, words));
+    if held_words(code).is_some() {
+        return Some(held(reply, code));
     }
     if let Some(words) = busy_words(code) {
         let after = match reply.outcome() {
@@ -94,13 +96,9 @@ pub(super) fn judge_code(code: u16, batch: &Batch, answer: &Answer, reply: &Repl
 
 fn bad_event(code: u16, words: &str, batch: &Batch, answer: &Answer, reply: &Reply) -> Outcome {
     let (count, reason) = (batch.records.len(), reason(reply, code, words));
-    let refusal = Refusal { status: status(reply), reason: reason.clone() };
+    let refusal = Refusal { status: status(reply), reason };
     match answer.invalid_event_number {
-        Some(at) if at < count && count > 1 => Outcome::Partial {
-            retry: (0..count).filter(|other| *other != at).collect(),
-            reject: vec![(at, refusal)],
-            reason,
-        },
+        Some(at) if at < count && count > 1 => Outcome::Stopped { at, refusal },
         // It is the only one, or not named.
         _ => Outcome::Reject(refusal),
     }

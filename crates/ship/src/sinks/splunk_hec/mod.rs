@@ -5,9 +5,10 @@
 //! Collector Indexer Acknowledgment" (`X-Splunk-Request-Channel`, `ackId`, `/services/collector/ack`).
 //!
 //! Three things that Splunk does not say, and what is made of them:
-//! - *Were the events before `invalid-event-number` indexed?* Clients differ, and its makers only say that processing
-//!   stopped there (open-telemetry/opentelemetry-collector-contrib#36113). So all others are sent again: some may be
-//!   there twice, none is missing.
+//! - *Were the events before `invalid-event-number` indexed?* "Troubleshoot HTTP Event Collector" shows the number and
+//!   does not say; its makers only say that processing stopped there
+//!   (open-telemetry/opentelemetry-collector-contrib#36113). So none of them is taken for delivered. They are sent
+//!   again, apart from those after it: each may be there twice, not more often, and none is missing.
 //! - *What does `false` mean?* Not yet, never, or an id that this indexer does not know. So it is asked again for a
 //!   time, then the batch is sent again.
 //! - *Whose is an id?* An indexer counts them for each channel, from 0, and anew after a restart: on a channel that
@@ -16,18 +17,24 @@
 //!   million (`inputs.conf`: `ackIdleCleanup`, `maxIdleTime`; `limits.conf`: `max_number_of_ack_channel`). Behind a load
 //!   balancer the question must reach the indexer that has the batch: it carries the cookies that came with the
 //!   answer to its own batch, and no others (vectordotdev/vector#19417).
+//!
+//! Where acknowledgement is asked for and the token has it turned off, Splunk takes events all the same, with no `ackId`,
+//! and says so (code 14, "ACK is disabled") only to a question. So a question about no batch comes before the first
+//! events: until it is answered well, nothing is sent, and nothing has to be repeated when the token is put right. What
+//! is taken with no `ackId` because somebody has just turned it off counts as delivered, for that is all that such a token
+//! ever says. What waits for an acknowledgement then goes on asking. All others ask first again.
 
 mod answer;
 
 use super::{
-    BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, body_headers,
+    BatchOptions, Built, Connection, HTTP_LIMITS, HttpCommon, Invalid, RateLimit, Tls, body_headers, post,
     sensitive,
 };
 use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::sink::{Context, Limits, Op, Outcome, Reply, Sink, Verdict, WithIndex};
 use crate::units::{Duration, Endpoint, Secret};
-use answer::{Answer, Question, ack_id, cookies, held_words, hold, judge_code, nonsense};
+use answer::{ACKNOWLEDGE, Answer, Question, ack_id, cookies, held, judge_code, nonsense};
 use auditship_event::{Index, Record, text};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -35,6 +42,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time;
 
 const ANSWER_BYTES: usize = 64 << 10;
@@ -115,6 +123,13 @@ pub enum IndexFrom {
     Default,
 }
 
+/// Nobody knows yet whether the token acknowledges.
+const UNKNOWN: u8 = 0;
+/// It has promised an acknowledgement.
+const PROMISES: u8 = 1;
+/// It has taken events without promising any.
+const SILENT: u8 = 2;
+
 struct Collector {
     events_url: String,
     ack_url: String,
@@ -125,6 +140,8 @@ struct Collector {
     encoding: Encoding,
     index: IndexFrom,
     acknowledgement: bool,
+    /// Whether the token acknowledges: one of the three below.
+    acknowledges: AtomicU8,
     patience: time::Duration,
     /// `,"host":…,"source":…,"sourcetype":…`, escaped.
     metadata: Vec<u8>,
@@ -172,6 +189,7 @@ impl SplunkHec {
             encoding,
             index: self.index,
             acknowledgement: self.acknowledgement,
+            acknowledges: AtomicU8::new(UNKNOWN),
             patience: self.ack_timeout.map_or(ACK_TIMEOUT, |timeout| timeout.0),
             metadata: self.metadata(context),
         });
@@ -250,17 +268,12 @@ impl Sink for Collector {
         document
     }
 
+    /// The events; or, as long as it is not known whether the token acknowledges, the question for that.
     fn request(&self, batch: &Batch) -> Op {
-        let mut headers = self.headers.clone();
-        if self.acknowledgement {
-            headers.insert(CHANNEL, channel(batch));
-        }
-        Op::Http {
-            method: Method::POST,
-            url: self.events_url.clone(),
-            headers,
-            body: batch.body.clone(),
-            answer_bytes: ANSWER_BYTES,
+        if self.acknowledgement && self.acknowledges.load(Ordering::Relaxed) != PROMISES {
+            self.question()
+        } else {
+            self.events(batch)
         }
     }
 
@@ -270,7 +283,13 @@ impl Sink for Collector {
             _ => Answer::default(),
         };
         match asked {
-            Op::Http { url, .. } if *url == self.ack_url => self.judge_ack(asked, &answer, reply),
+            Op::Http { url, headers, .. } if *url == self.ack_url => {
+                if headers.get(CHANNEL).is_some_and(|channel| channel == NOBODYS_CHANNEL) {
+                    self.judge_question(batch, &answer, reply)
+                } else {
+                    self.judge_ack(asked, &answer, reply)
+                }
+            }
             _ => self.judge_events(batch, &answer, reply),
         }
     }
@@ -292,9 +311,7 @@ impl Sink for Collector {
             answer_bytes: ANSWER_BYTES,
         };
         let mut ops = vec![ask(Method::GET, &self.health_url, b""), ask(Method::POST, &self.events_url, b"")];
-        if self.acknowledgement {
-            ops.push(ask(Method::POST, &self.ack_url, b"{\"acks\":[0]}"));
-        }
+        ops.extend(self.acknowledgement.then(|| self.question()));
         ops
     }
 
@@ -309,6 +326,48 @@ impl Sink for Collector {
 }
 
 impl Collector {
+    fn events(&self, batch: &Batch) -> Op {
+        let mut headers = self.headers.clone();
+        if self.acknowledgement {
+            headers.insert(CHANNEL, channel(batch));
+        }
+        post(&self.events_url, &headers, batch, ANSWER_BYTES)
+    }
+
+    /// Whether a batch is indexed that nobody has sent.
+    fn question(&self) -> Op {
+        let mut headers = self.ack_headers.clone();
+        headers.insert(CHANNEL, HeaderValue::from_static(NOBODYS_CHANNEL));
+        let (url, body) = (self.ack_url.clone(), Bytes::from_static(b"{\"acks\":[0]}"));
+        Op::Http { method: Method::POST, url, headers, body, answer_bytes: ANSWER_BYTES }
+    }
+
+    /// What the answer to [`Collector::question`] means for the batch that waits for it.
+    fn judge_question(&self, batch: &Batch, answer: &Answer, reply: &Reply) -> Outcome {
+        let go = || Outcome::Ask { op: self.events(batch), after: time::Duration::ZERO };
+        let status = match reply {
+            Reply::Http { status, .. } => *status,
+            _ => 0,
+        };
+        match (reply.outcome(), answer.code) {
+            (_, Some(14)) => held(reply, 14),
+            // It looks at channels, so it acknowledges; it has not met this one.
+            (_, Some(11)) => go(),
+            (None, _) if !answer.acks.is_empty() => go(),
+            (Some(Outcome::Hold { .. }), _) if matches!(status, 404 | 405) => Outcome::Hold {
+                reason: format!("http {status}: there is no indexer acknowledgement here: {ACKNOWLEDGE}"),
+            },
+            (Some(outcome @ (Outcome::Hold { .. } | Outcome::Retry { .. })), code) => {
+                code.and_then(|code| judge_code(code, batch, answer, reply)).unwrap_or(outcome)
+            }
+            _ if self.acknowledges.load(Ordering::Relaxed) == SILENT => Outcome::Hold {
+                reason: format!("events are taken without a promise to acknowledge them: {ACKNOWLEDGE}"),
+            },
+            // The answer to events will tell.
+            _ => go(),
+        }
+    }
+
     fn judge_events(&self, batch: &Batch, answer: &Answer, reply: &Reply) -> Outcome {
         let outcome = reply.outcome();
         match (outcome, answer.code) {
@@ -329,9 +388,12 @@ impl Collector {
             return Outcome::Delivered;
         }
         let Some(id) = answer.ack_id.as_ref().and_then(ack_id) else {
-            let reason = "the token has indexer acknowledgement turned off".to_owned();
-            return Outcome::Hold { reason };
+            // Taken, by a token that acknowledges nothing any more. To send it again would double it.
+            self.acknowledges.store(SILENT, Ordering::Relaxed);
+            tracing::warn!("a batch was taken without a promise to acknowledge it: {ACKNOWLEDGE}");
+            return Outcome::Delivered;
         };
+        self.acknowledges.store(PROMISES, Ordering::Relaxed);
         let mut headers = self.ack_headers.clone();
         headers.insert(CHANNEL, channel(batch));
         if let Some(cookies) = cookies(reply) {
@@ -350,7 +412,12 @@ impl Collector {
     fn judge_ack(&self, asked: &Op, answer: &Answer, reply: &Reply) -> Outcome {
         let again = |after| Outcome::Ask { op: asked.clone(), after };
         match (reply.outcome(), answer.code) {
-            (_, Some(code @ (10 | 11 | 14))) => hold(reply, code, held_words(code).unwrap_or_default()),
+            // It may be turned on again; meanwhile the next batches are held. When patience ends, so is this one.
+            (_, Some(14)) => {
+                self.acknowledges.store(SILENT, Ordering::Relaxed);
+                again(ASK_AFTER)
+            }
+            (_, Some(code @ (10 | 11))) => held(reply, code),
             // One id was asked for, so it is the only one.
             (None, _) if answer.acks.values().next() == Some(&true) => Outcome::Delivered,
             (Some(Outcome::Hold { reason }), _) => Outcome::Hold { reason },
@@ -382,9 +449,23 @@ mod tests {
         Reply::Http { status, headers: map, body: body.to_owned().into() }
     }
 
+    /// The request that carries the batch; a question that comes before it is answered well.
+    fn events(sink: &Arc<dyn Sink>, batch: &Batch) -> Op {
+        let first = sink.request(batch);
+        match &first {
+            Op::Http { url, .. } if url.ends_with("/ack") => {
+                let yes = http(200, &[], "{\"acks\":{\"0\":false}}");
+                let Outcome::Ask { op, after } = sink.judge(batch, &first, &yes) else { panic!("not asked") };
+                assert!(after.is_zero());
+                op
+            }
+            _ => first,
+        }
+    }
+
     fn told(sink: &Arc<dyn Sink>, status: u16, body: &str) -> String {
         let batch = batch(sink, &["{\"a\":1}", "{\"a\":2}", "{\"a\":3}"]);
-        format!("{:?}", sink.judge(&batch, &sink.request(&batch), &http(status, &[], body)))
+        format!("{:?}", sink.judge(&batch, &events(sink, &batch), &http(status, &[], body)))
     }
 
     #[test]
@@ -436,7 +517,7 @@ mod tests {
     fn the_request_shows_no_secret() {
         for (more, wanted) in [(json!({}), false), (json!({"acknowledgement": true}), true)] {
             let sink = sink(more);
-            let Op::Http { url, headers, .. } = sink.request(&batch(&sink, &["{}"])) else {
+            let Op::Http { url, headers, .. } = events(&sink, &batch(&sink, &["{}"])) else {
                 panic!("not http")
             };
             assert_eq!(url, "https://splunk:8088/services/collector/event");
@@ -451,7 +532,7 @@ mod tests {
     fn each_batch_has_a_channel_of_its_own() {
         let sink = sink(json!({"acknowledgement": true}));
         let of = |lines: &[&str]| {
-            let Op::Http { headers, .. } = sink.request(&batch(&sink, lines)) else { panic!("not http") };
+            let Op::Http { headers, .. } = events(&sink, &batch(&sink, lines)) else { panic!("not http") };
             headers[CHANNEL].to_str().unwrap().to_owned()
         };
         let channel = of(&["{}"]);
@@ -472,16 +553,16 @@ mod tests {
             (3, 401, "Hold"),
             (4, 403, "Hold"),
             (5, 400, "Hold"),
-            (6, 400, "Partial { retry: [0, 2], reject: [(1"),
+            (6, 400, "Stopped { at: 1, "),
             (7, 400, "Hold"),
             (8, 500, "Retry"),
             (9, 503, "Retry"),
             (10, 400, "Hold"),
             (11, 400, "Hold"),
-            (12, 400, "Partial { retry: [0, 2], reject: [(1"),
-            (13, 400, "Partial { retry: [0, 2], reject: [(1"),
+            (12, 400, "Stopped { at: 1, "),
+            (13, 400, "Stopped { at: 1, "),
             (14, 400, "Hold"),
-            (15, 400, "Partial { retry: [0, 2], reject: [(1"),
+            (15, 400, "Stopped { at: 1, "),
             (16, 400, "Hold"),
             // It is healthy, but that was not the question.
             (17, 200, "Retry"),
@@ -547,7 +628,7 @@ mod tests {
         let sink = sink(json!({"acknowledgement": true, "ack_timeout": "2m"}));
         assert_eq!(sink.patience(), time::Duration::from_secs(120));
         let batch = batch(&sink, &["{}"]);
-        let asked = sink.request(&batch);
+        let asked = events(&sink, &batch);
         let set = [
             ("set-cookie", "AWSALB=abc/+=; Expires=Tue, 01 Dec 2026 00:00:00 GMT; Path=/"),
             ("set-cookie", "route=2"),
@@ -587,7 +668,6 @@ mod tests {
             (502, "", "Ask"),
             (503, "{\"code\":9}", "Ask"),
             (503, "{\"code\":23}", "Ask"),
-            (400, "{\"code\":14}", "Hold"),
             (400, "{\"code\":10}", "Hold"),
             (403, "{\"code\":4}", "Hold"),
             (404, "", "Hold"),
@@ -601,10 +681,64 @@ mod tests {
         let patient = http(503, &[("retry-after", "7")], "");
         let Outcome::Ask { after, .. } = sink.judge(&batch, &op, &patient) else { panic!("not asked") };
         assert_eq!(after, time::Duration::from_secs(7));
-        // An id in quotes will do; without one nothing will ever be acknowledged.
+        // An id in quotes will do.
         let quoted = http(200, &[], "{\"code\":0,\"ackID\":\"7\"}");
         assert!(matches!(sink.judge(&batch, &asked, &quoted), Outcome::Ask { .. }));
-        assert!(told(&sink, 200, "{\"text\":\"Success\",\"code\":0}").starts_with("Hold"));
+    }
+
+    #[test]
+    fn nothing_is_sent_to_a_token_that_does_not_acknowledge() {
+        let sink = sink(json!({"acknowledgement": true}));
+        let batch = batch(&sink, &["{}"]);
+        let question = sink.request(&batch);
+        let Op::Http { url, headers, body, .. } = &question else { panic!("not http") };
+        assert_eq!(
+            (&**url, &body[..], headers[CHANNEL].to_str().unwrap()),
+            ("https://splunk:8088/services/collector/ack", &b"{\"acks\":[0]}"[..], NOBODYS_CHANNEL)
+        );
+        assert!(!headers.contains_key("content-encoding"));
+        let said = |status, body: &str| match sink.judge(&batch, &question, &http(status, &[], body)) {
+            Outcome::Ask { op: Op::Http { url, .. }, .. } => {
+                url.rsplit('/').next().unwrap_or_default().to_owned()
+            }
+            Outcome::Hold { reason } => format!("hold: {reason}"),
+            other => format!("{other:?}"),
+        };
+        let off = "hold: http 400, code 14: the token has indexer acknowledgement turned off: turn `Enable indexer \
+                   acknowledgement` on at the token";
+        let table: &[(u16, &str, &str)] = &[
+            (400, "{\"text\":\"ACK is disabled\",\"code\":14}", off),
+            (404, "", "hold: http 404: there is no indexer acknowledgement here: turn"),
+            (403, "{\"code\":4}", "hold: http 403, code 4: the token is not known"),
+            (401, "", "hold: http 401"),
+            (503, "{\"code\":9}", "Retry"),
+            (502, "", "Retry"),
+            (200, "{\"acks\":{\"0\":false}}", "event"),
+            (400, "{\"code\":11}", "event"),
+        ];
+        let check = |more: &[(u16, &str, &str)]| {
+            for (status, body, want) in table.iter().chain(more) {
+                assert!(said(*status, body).starts_with(want), "{status} {body}: {}", said(*status, body));
+            }
+        };
+        // What says neither yes nor no lets events go, until they were taken without a promise.
+        check(&[(200, "{}", "event"), (400, "", "event")]);
+        assert_eq!(told(&sink, 200, "{\"text\":\"Success\",\"code\":0}"), "Delivered");
+        check(&[
+            (200, "{}", "hold: events are taken without a promise"),
+            (400, "", "hold: events are taken"),
+        ]);
+        // With a promise nobody asks any more.
+        assert!(told(&sink, 200, "{\"code\":0,\"ackId\":3}").starts_with("Ask"));
+        let Op::Http { url, .. } = sink.request(&batch) else { panic!("not http") };
+        assert!(url.ends_with("/event"));
+        // A promise that nobody can keep for now: it goes on asking, and the next batch asks first.
+        let kept = sink.judge(&batch, &events(&sink, &batch), &http(200, &[], "{\"code\":0,\"ackId\":4}"));
+        let Outcome::Ask { op, .. } = kept else { panic!("not asked") };
+        let off = http(400, &[], "{\"code\":14}");
+        assert!(matches!(sink.judge(&batch, &op, &off), Outcome::Ask { .. }));
+        let Op::Http { url, .. } = sink.request(&batch) else { panic!("not http") };
+        assert!(url.ends_with("/ack"));
     }
 
     #[test]
