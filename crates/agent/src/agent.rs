@@ -189,7 +189,7 @@ impl Agent {
                 None => info!("the state can be saved again"),
             }
         }
-        self.status.set_files(self.catalogue.figures());
+        self.status.set_files(self.catalogue.figures(), jiff::Timestamp::now());
         for (path, why) in self.catalogue.problems() {
             if self.status.set_degraded(&format!("input {}", path.display()), Some(why.clone())) {
                 warn!(path = %path.display(), error = why, "an input cannot be read");

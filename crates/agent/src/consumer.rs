@@ -337,7 +337,7 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
     fn publish(&mut self, last: Last) {
         let mut account = self.pipeline.account(&self.stats);
         self.world.amend(&self.source, &self.pipeline, &mut account);
-        self.status.set(&self.pipeline.output().name, account);
+        self.status.set(&self.pipeline.output().name, account, jiff::Timestamp::now());
         self.world.save(&mut self.source, &mut self.pipeline, last);
     }
 }

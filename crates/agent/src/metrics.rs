@@ -4,8 +4,9 @@
 //! (`other` takes the overflow). Nothing of an event ever becomes a label except through an index name.
 
 use crate::report::{Account, Behind};
-use crate::status::{Reload, Status};
+use crate::status::{Reload, Status, Trouble};
 use auditship_tail::catalogue::Figures;
+use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -22,6 +23,7 @@ pub fn text(status: &Status) -> String {
         files: status.files(),
         reloads: status.reloads(),
         state_syncs: status.state_syncs(),
+        troubles: status.troubles(),
     }));
     let mut out = String::new();
     match prometheus_client::encoding::text::encode(&mut out, &registry) {
@@ -38,6 +40,7 @@ struct Scrape {
     files: Option<Figures>,
     reloads: BTreeMap<Reload, u64>,
     state_syncs: u64,
+    troubles: BTreeMap<Trouble, Timestamp>,
 }
 
 type Figure = fn(&Account) -> u64;
@@ -220,6 +223,18 @@ impl Scrape {
         for what in self.degraded.keys() {
             gauge(&mut degraded, &[("what", what)], 1)?;
         }
+        let mut trouble = encoder.encode_descriptor(
+            "last_trouble_timestamp_seconds",
+            "When something was last lost, dead-lettered, failed closed or missed",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (Trouble { what, output }, when) in &self.troubles {
+            let seconds = when.as_millisecond() as f64 / 1000.0;
+            let output = output.as_deref().map(|output| ("output", output));
+            let labels: Vec<(&str, &str)> = output.into_iter().chain([("what", *what)]).collect();
+            trouble.encode_family(&labels.as_slice())?.encode_gauge(&seconds)?;
+        }
         let mut build = encoder.encode_descriptor("build_info", "Always 1", None, MetricType::Gauge)?;
         gauge(&mut build, &[("version", env!("CARGO_PKG_VERSION"))], 1)
     }
@@ -247,7 +262,14 @@ mod tests {
             state: Some("held".to_owned()),
             ..Account::default()
         };
-        status.set("search", account);
+        let start = Timestamp::UNIX_EPOCH;
+        status.set("search", Account::default(), start);
+        status.set(
+            "search",
+            Account { dead_lettered: 1, ..account },
+            start + jiff::SignedDuration::from_millis(1500),
+        );
+        status.set_files(Figures { gaps: 1, ..Figures::default() }, start);
         status.set_degraded("state", Some("disk full".into()));
         status.count_reload(Reload { why: "file", result: "done" });
         let text = text(&status);
@@ -258,6 +280,8 @@ mod tests {
             "auditship_output_state{output=\"search\",state=\"held\"} 1",
             "auditship_degraded{what=\"state\"} 1",
             "auditship_reloads_total{why=\"file\",result=\"done\"} 1",
+            "auditship_last_trouble_timestamp_seconds{output=\"search\",what=\"dead_lettered\"} 1.5",
+            "auditship_last_trouble_timestamp_seconds{what=\"gap\"} 0.0",
             "# TYPE auditship_open_lines gauge",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} in\n{text}");
@@ -268,8 +292,8 @@ mod tests {
     fn every_metric_is_documented() {
         let status = Status::default();
         let account = Account { behind: Some(Behind::default()), ..Account::default() };
-        status.set("search", account);
-        status.set_files(Figures::default());
+        status.set("search", account, Timestamp::UNIX_EPOCH);
+        status.set_files(Figures::default(), Timestamp::UNIX_EPOCH);
         let page = include_str!("../../../docs/metrics.md");
         let text = text(&status);
         let names: Vec<&str> =
