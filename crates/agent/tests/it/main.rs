@@ -7,6 +7,7 @@
 
 mod backends;
 mod cases;
+mod chart;
 mod config;
 mod connect;
 mod demo;
@@ -21,3 +22,4 @@ mod redact;
 mod s3;
 mod support;
 mod torn;
+mod watching;
