@@ -8,6 +8,7 @@ mod agent;
 mod backend;
 mod backends;
 mod bench;
+mod chart;
 mod config;
 mod corpus;
 mod docs;
@@ -50,6 +51,8 @@ enum Command {
     Tidy,
     /// CPU, memory and speed of `auditship ship`, beside what compressing and parsing alone cost.
     Bench(bench::Args),
+    /// The Helm chart: lint, golden files, Kubernetes' schemas, alerts; gets the tools itself, needs Go.
+    Chart(chart::Args),
     /// Writes the generated documentation; with --check, fails where it is not current.
     Docs(docs::Args),
     /// Renews the table of all fields of Kubernetes' own types that could hold a credential; needs Go.
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Test => test::run(),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
+        Command::Chart(args) => chart::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Fields(args) => fields::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),

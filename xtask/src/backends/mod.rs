@@ -14,7 +14,7 @@ mod s3;
 mod sent;
 mod server;
 mod splunk;
-mod tools;
+pub(crate) mod tools;
 mod victorialogs;
 
 use crate::repo;
