@@ -10,7 +10,7 @@ use crate::cli::RunArgs;
 use crate::config::files::Referenced;
 use crate::config::{Config, Input, Located};
 use crate::exit::Failure;
-use crate::guard::{self, CoreDumps};
+use crate::guard::{self, Guard, State};
 use crate::outputs;
 use crate::plan::{self, Plan};
 use crate::status::{Reload, Status};
@@ -47,7 +47,7 @@ pub fn start_log(json: bool) {
 /// As every command: see [`crate::exit`].
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     start_log(args.log_json);
-    say_core_dumps();
+    say_guards();
     // First of all: from here on a signal is a wish, and not the end.
     let runtime = outputs::runtime()?;
     let mut signals = Signals::new(&runtime)?;
@@ -92,11 +92,13 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     }
 }
 
-/// Says whether a crash could leave on disk what was read.
-fn say_core_dumps() {
-    match guard::core_dumps() {
-        CoreDumps::Off => info!(core_dumps = %CoreDumps::Off, "guarded"),
-        other => warn!(core_dumps = %other, "a crash could leave what was read on disk"),
+/// Says of each guard whether it holds, and why.
+fn say_guards() {
+    for Guard { name, state, reason, danger } in guard::guards() {
+        match state {
+            State::On => info!(guard = name, %state, reason, "guarded"),
+            State::Off | State::Unsupported => warn!(guard = name, %state, reason, danger, "not guarded"),
+        }
     }
 }
 

@@ -32,30 +32,51 @@ fn a_panic_shows_its_place_and_not_its_message() {
     assert!(shown.contains("in thread \"search\"") && !shown.contains(CANARY), "{shown}");
 }
 
+/// What the kernel says of the process, and of each of its threads.
 #[track_caller]
-fn assert_no_cores(pid: u32) {
+fn assert_guarded(pid: u32) {
     let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     let words: Vec<&str> = line.split_whitespace().skip(4).take(2).collect();
     assert_eq!(words, ["0", "0"], "{line}");
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // A thread may end while it is looked at.
+    let said =
+        threads.flatten().filter_map(|thread| std::fs::read_to_string(thread.path().join("status")).ok());
+    let said: Vec<String> = said.collect();
+    assert!(!said.is_empty());
+    for status in said {
+        let word = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
+            line.unwrap_or_else(|| panic!("no {key} in {status}")).trim().to_owned()
+        };
+        assert_eq!((&*word("NoNewPrivs:"), &*word("Umask:")), ("1", "0077"), "{status}");
+    }
 }
 
 #[test]
-fn an_agent_leaves_no_core_file() {
+fn an_agent_is_guarded_and_says_so_before_it_starts() {
     let place = Place::new();
     place.configure("search: {type: elasticsearch, endpoint: URL}", "admin: {listen: \"127.0.0.1:0\"}");
     let _log = Log::create(&place);
     let agent = Agent::start(&place);
     agent.wait_log("started");
-    assert_no_cores(agent.pid());
+    assert_guarded(agent.pid());
     let log = agent.log();
-    let (guarded, started) = (log.find("core_dumps=off"), log.find("started"));
-    assert!(guarded.is_some() && guarded < started, "{log}");
+    let started = log.lines().position(|line| line.contains("started"));
+    for guard in ["no_core_dumps", "no_new_privileges", "umask_077"] {
+        let said = log.lines().position(|line| {
+            line.contains(&format!("guard=\"{guard}\""))
+                && line.contains("state=on")
+                && line.contains("reason=")
+        });
+        assert!(said.is_some() && said < started, "{guard}: {log}");
+    }
     assert_eq!(agent.stop(), 0);
 }
 
 #[test]
-fn nor_does_a_filter() {
+fn a_filter_is_guarded() {
     let mut child = auditship()
         .args(["redact", "--explain"])
         .stdin(Stdio::piped())
@@ -72,7 +93,7 @@ fn nor_does_a_filter() {
     // It ends its input when all is written, which is not before the first answers are read.
     let writer = std::thread::spawn(move || stdin.write_all(lines.as_bytes()));
     stdout.read_line(&mut first).unwrap();
-    assert_no_cores(child.id());
+    assert_guarded(child.id());
     std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
     writer.join().unwrap().unwrap();
     let ended = child.wait_with_output().unwrap();
