@@ -44,6 +44,8 @@ const DOORS: &[&str] = &[
     "crates/agent/src/admin.rs",
     "crates/agent/src/agent.rs",
     "crates/agent/src/consumer.rs",
+    "crates/agent/src/doctor/look.rs",
+    "crates/agent/src/doctor/tree.rs",
     "crates/agent/src/inflight.rs",
     "crates/agent/src/outputs.rs",
     "crates/agent/src/receiver.rs",

@@ -1,5 +1,7 @@
 //! The command line, as written.
 
+use crate::distribution::Distribution;
+use auditship_ship::units::ByteRate;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -38,6 +40,15 @@ pub enum Command {
     #[command(after_help = "Examples: auditship check --config config.yaml\n          \
                             auditship check --config config.yaml --connect --json | jq .connect")]
     Check(CheckArgs),
+    /// Look at a control plane node: what is wrong with its audit log, and how to put it right
+    #[command(after_help = "Examples: sudo auditship doctor\n          \
+                            auditship doctor --manifest kube-apiserver.yaml --policy policy.yaml --rate 500KB/s\n          \
+                            kubectl -n kube-system get pod kube-apiserver-cp1 -o yaml | auditship doctor --manifest -\n          \
+                            auditship doctor --root /host --json | jq '.verdicts[] | select(.grade != \"ok\")'\n\n\
+                            It finds the API server's static pod (kubeadm, kind, RKE2, kOps, OpenShift), the configuration of k3s\n\
+                            and RKE2, or the process. What each verdict means: docs/doctor.md.\n\
+                            Exit codes: 0 nothing fails (warnings may stand), 1 no API server to look at, 2 something fails, 64 usage.")]
+    Doctor(DoctorArgs),
     /// The whole product on a real log that is built in: no cluster, no configuration, no network
     #[command(after_help = "Example: auditship demo --keep /tmp/auditship-demo")]
     Demo(DemoArgs),
@@ -170,6 +181,36 @@ pub struct CheckArgs {
     /// if one does not work
     #[arg(long)]
     pub connect: bool,
+}
+
+/// `doctor`
+#[derive(Debug, clap::Args)]
+pub struct DoctorArgs {
+    /// What describes the API server: a pod, kubeadm's ClusterConfiguration, config.yaml of k3s or RKE2, OpenShift's
+    /// KubeAPIServerConfig; - is standard input. Nothing else of this machine is then looked at, unless --root is given
+    #[arg(long, value_name = "FILE", conflicts_with = "process")]
+    pub manifest: Option<PathBuf>,
+    /// The audit policy, where the description does not lead to it
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Where the node's files begin, such as /host in a pod
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// Look at this process, and at files as it sees them
+    #[arg(long, value_name = "PID")]
+    pub process: Option<u32>,
+    /// Whose control plane it is, where that cannot be told; it decides the words of what to do
+    #[arg(long, value_name = "NAME")]
+    pub distribution: Option<Distribution>,
+    /// How long an event that is not shipped should last on disk
+    #[arg(long, value_name = "HOURS", default_value_t = 24, value_parser = clap::value_parser!(u64).range(1..=8760))]
+    pub hold: u64,
+    /// How fast the log grows, where it cannot be measured here: 500KB/s
+    #[arg(long, value_name = "RATE")]
+    pub rate: Option<ByteRate>,
+    /// Print the verdicts as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `state`

@@ -11,6 +11,8 @@ pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod coverage;
+pub mod distribution;
+pub mod doctor;
 pub mod edit_path;
 pub mod exit;
 pub mod guard;

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Command::Ship(args) => commands::ship::run(&args),
         Command::Redact(args) => commands::redact::run(&args),
         Command::Check(args) => commands::check::run(&args),
+        Command::Doctor(args) => commands::doctor::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::DeadLetter(args) => commands::dead_letter::run(&args),
         Command::State(args) => commands::state::run(&args),

@@ -18,7 +18,8 @@ pub enum Colour {
 }
 
 impl Colour {
-    fn paint(self, code: &str, text: &str) -> String {
+    /// `text` in the colour of an SGR code, where there are colours.
+    pub(crate) fn paint(self, code: &str, text: &str) -> String {
         match self {
             Colour::Yes => format!("\x1b[{code}m{text}\x1b[0m"),
             Colour::No => text.to_owned(),

@@ -48,6 +48,7 @@ pub use cri::{Piece, Pieces, Terminator};
 pub use follow::Follower;
 pub use ledger::{AckResult, Class, ClassKind, Ledger, Totals};
 pub use lines::{DEFAULT_LIMIT, Format, Splitter};
+pub use names::{glob, is_backup};
 pub use once::Once;
 pub use source::{Edge, Error, Gap, Lost, Progress, Source};
 pub use store::{Opened, Store, master_key};

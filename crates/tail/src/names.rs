@@ -36,6 +36,11 @@ pub(crate) fn backup(name: &str) -> Option<Backup> {
     }
 }
 
+/// Whether `name` is that of a backup of the live file `base`, compressed or not.
+pub fn is_backup(base: &str, name: &str) -> bool {
+    backup(name).is_some_and(|backup| backup.base == base)
+}
+
 /// The name without the ending of a compressed file, and whether there was one.
 pub(crate) fn uncompressed(name: &str) -> (&str, bool) {
     match name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")) {
@@ -94,7 +99,7 @@ pub(crate) fn older(one: &Stamp, other: &Stamp) -> Option<Ordering> {
 }
 
 /// Whether `name` is what `pattern` (`*`, `?`) means; a dot at the beginning must be spelled out.
-pub(crate) fn glob(pattern: &str, name: &str) -> bool {
+pub fn glob(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
     }

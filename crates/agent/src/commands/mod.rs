@@ -8,6 +8,7 @@ pub mod check;
 pub mod dead_letter;
 pub mod demo;
 pub mod docs;
+pub mod doctor;
 mod prove;
 pub mod redact;
 pub mod run;

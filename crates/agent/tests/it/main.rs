@@ -12,6 +12,7 @@ mod config;
 mod connect;
 mod demo;
 mod disk;
+mod doctor;
 mod follow;
 mod guard;
 mod inputs;
