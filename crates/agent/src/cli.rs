@@ -1,6 +1,7 @@
 //! The command line, as written.
 
 use crate::distribution::Distribution;
+use crate::manifests::Form;
 use auditship_ship::units::ByteRate;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -49,6 +50,14 @@ pub enum Command {
                             and RKE2, or the process. What each verdict means: docs/doctor.md.\n\
                             Exit codes: 0 nothing fails (warnings may stand), 1 no API server to look at, 2 something fails, 64 usage.")]
     Doctor(DoctorArgs),
+    /// Print files that put the agent beside a control plane without Helm: a static pod, a sidecar, a systemd unit
+    #[command(
+        after_help = "Examples: auditship manifests static-pod --distribution rke2 > auditship.yaml\n          \
+                            auditship manifests sidecar --audit-dir /var/log/apiserver\n          \
+                            auditship manifests systemd --distribution k3s > /etc/systemd/system/auditship.service\n\n\
+                            Each file says at its top where it goes. With Helm: charts/auditship."
+    )]
+    Manifests(ManifestsArgs),
     /// The whole product on a real log that is built in: no cluster, no configuration, no network
     #[command(after_help = "Example: auditship demo --keep /tmp/auditship-demo")]
     Demo(DemoArgs),
@@ -64,6 +73,22 @@ pub enum Command {
     /// Print the JSON Schema of the configuration
     #[command(after_help = "Example: auditship schema > auditship.schema.json")]
     Schema,
+    /// Print what a shell needs to complete the command line
+    #[command(
+        after_help = "Examples: auditship completions bash > /etc/bash_completion.d/auditship\n          \
+                            auditship completions zsh > \"${fpath[1]}/_auditship\"\n          \
+                            auditship completions fish > ~/.config/fish/completions/auditship.fish"
+    )]
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Print a manual page, or write all of them
+    #[command(
+        after_help = "Examples: auditship man | man -l -\n          auditship man doctor | man -l -\n          \
+                            auditship man --out /usr/local/share/man/man1"
+    )]
+    Man(ManArgs),
     /// Print documentation that is made from the code
     #[command(hide = true)]
     Docs {
@@ -211,6 +236,42 @@ pub struct DoctorArgs {
     /// Print the verdicts as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `manifests`
+#[derive(Debug, clap::Args)]
+pub struct ManifestsArgs {
+    /// Which file
+    pub form: Form,
+    /// Whose control plane; it decides where things are, and whose the log is
+    #[arg(long, value_name = "NAME", default_value = "kubeadm")]
+    pub distribution: Distribution,
+    /// The agent's configuration on the node; its directory is mounted [default: /etc/auditship/config.yaml]
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<String>,
+    /// The audit log's directory on the node [default: the distribution's]
+    #[arg(long, value_name = "DIR")]
+    pub audit_dir: Option<String>,
+    /// The user that the log belongs to [default: the distribution's]
+    #[arg(long, value_name = "UID")]
+    pub owner: Option<u32>,
+    /// The image of a pod [default: that of this version]
+    #[arg(long, value_name = "IMAGE")]
+    pub image: Option<String>,
+    /// The program on the node, for the unit
+    #[arg(long, value_name = "PATH", default_value = "/usr/local/bin/auditship")]
+    pub binary: String,
+}
+
+/// `man`
+#[derive(Debug, clap::Args)]
+pub struct ManArgs {
+    /// Whose page: a command; that of the program when absent
+    #[arg(value_name = "COMMAND")]
+    pub page: Option<String>,
+    /// Write the pages of all commands into this directory
+    #[arg(long, value_name = "DIR", conflicts_with = "page")]
+    pub out: Option<PathBuf>,
 }
 
 /// `state`

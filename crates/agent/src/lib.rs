@@ -19,6 +19,7 @@ pub mod guard;
 pub mod inflight;
 pub mod letters;
 pub mod lines;
+pub mod manifests;
 pub mod metrics;
 pub mod outputs;
 pub mod pipeline;

@@ -23,10 +23,13 @@ fn main() -> ExitCode {
         Command::Redact(args) => commands::redact::run(&args),
         Command::Check(args) => commands::check::run(&args),
         Command::Doctor(args) => commands::doctor::run(&args),
+        Command::Manifests(args) => commands::manifests::run(&args),
         Command::Demo(args) => commands::demo::run(&args),
         Command::DeadLetter(args) => commands::dead_letter::run(&args),
         Command::State(args) => commands::state::run(&args),
         Command::Schema => commands::docs::schema(),
+        Command::Completions { shell } => commands::docs::completions(shell),
+        Command::Man(args) => commands::docs::man(&args),
         Command::Docs { page } => commands::docs::page(page),
         Command::Receiver { listen, save } => {
             receiver::serve_blocking(listen, save.as_deref()).map_err(Failure::from)

@@ -1,10 +1,20 @@
-//! Pages that are made from the code: the JSON Schema, the redaction catalogue, the shapes.
+//! What is made from the code: the JSON Schema, the redaction catalogue, the shapes, completions, manual pages.
+//!
+//! A door: it writes manual pages.
 
-use crate::cli::DocsPage;
+#![expect(clippy::disallowed_methods, reason = "writes manual pages")]
+
+use crate::cli::{Args, DocsPage, ManArgs};
 use crate::exit::Failure;
+use anyhow::Context as _;
 use auditship_redact::Form;
 use auditship_redact::rules::{Needle, RULES, Resource, Selector};
+use clap::{Command, CommandFactory};
+use clap_complete::Shell;
 use std::fmt::Write;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// Prints the JSON Schema of the configuration.
 ///
@@ -23,6 +33,63 @@ pub fn page(page: DocsPage) -> Result<(), Failure> {
     match page {
         DocsPage::Redaction => print!("{}", redaction()),
         DocsPage::Shapes => print!("{}", auditship_ship::shape::page()),
+    }
+    Ok(())
+}
+
+/// Prints what a shell needs to complete the command line.
+///
+/// # Errors
+/// It cannot be written.
+pub fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "auditship", &mut text);
+    io::Write::write_all(&mut io::stdout(), &text)?;
+    Ok(())
+}
+
+/// Prints one manual page, or writes all of them.
+///
+/// # Errors
+/// There is no such command, or a page cannot be written.
+pub fn man(args: &ManArgs) -> Result<(), Failure> {
+    let mut root = Args::command();
+    // Names of commands in pages: `auditship-doctor`.
+    root.build();
+    if let Some(dir) = &args.out {
+        return pages(dir)
+            .with_context(|| format!("write manual pages into {}", dir.display()))
+            .map_err(Failure::from);
+    }
+    let page = match &args.page {
+        None => root,
+        Some(name) => root.find_subcommand(name).cloned().ok_or_else(|| {
+            let shown = |command: &&Command| !command.is_hide_set();
+            let names: Vec<&str> = root.get_subcommands().filter(shown).map(Command::get_name).collect();
+            Failure::Usage(format!("there is no command {name:?}; there are {}", names.join(", ")))
+        })?,
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    io::Write::write_all(&mut io::stdout(), &text)?;
+    Ok(())
+}
+
+/// Every page, readable by everybody, whatever the umask is.
+fn pages(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(dir)?;
+    let mut todo = vec![Args::command()];
+    todo[0].build();
+    while let Some(command) = todo.pop() {
+        // `help` is clap's own, and each command has --help.
+        let shown = |sub: &&Command| !sub.is_hide_set() && sub.get_name() != "help";
+        todo.extend(command.get_subcommands().filter(shown).cloned());
+        let page = clap_mangen::Man::new(command);
+        let path = dir.join(page.get_filename());
+        let mut text = Vec::new();
+        page.render(&mut text)?;
+        std::fs::write(&path, text)?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
     }
     Ok(())
 }

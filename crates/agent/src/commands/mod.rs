@@ -9,6 +9,7 @@ pub mod dead_letter;
 pub mod demo;
 pub mod docs;
 pub mod doctor;
+pub mod manifests;
 mod prove;
 pub mod redact;
 pub mod run;

@@ -17,6 +17,7 @@ mod follow;
 mod guard;
 mod inputs;
 mod letters;
+mod manifests;
 mod properties;
 mod prove;
 mod redact;
