@@ -84,11 +84,12 @@ pub(crate) struct Account {
 impl Account {
     /// Asks the agent; `None` while it has not begun to follow.
     pub(crate) fn ask(admin: SocketAddr) -> Option<Account> {
-        Account::read(&http::json(admin, "GET", "/status", None).ok()?)
+        Account::of(&http::json(admin, "GET", "/status", None).ok()?, OUTPUT)
     }
 
-    fn read(status: &Value) -> Option<Account> {
-        let account = &status["consumers"][OUTPUT];
+    /// That of one output, in what `/status` has answered.
+    pub(crate) fn of(status: &Value, output: &str) -> Option<Account> {
+        let account = &status["consumers"][output];
         Some(Account {
             delivered: account["delivered"].as_u64()?,
             open: account["open"].as_u64()?,
@@ -118,7 +119,7 @@ mod tests {
         let account = json!({"delivered": 5, "open": 1, "dead_lettered": 1, "skipped": {"text": 2},
             "lost_bytes": {"deleted": 30, "released": 12}});
         let want = Account { delivered: 5, open: 1, refused: 3, lost_bytes: 42 };
-        assert_eq!(Account::read(&json!({"consumers": {"search": account}})), Some(want));
-        assert_eq!(Account::read(&json!({"consumers": {}})), None);
+        assert_eq!(Account::of(&json!({"consumers": {"search": account}}), "search"), Some(want));
+        assert_eq!(Account::of(&json!({"consumers": {}}), "search"), None);
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct Stored {
     pub(crate) malformed: u64,
     /// What was wrong with the first of them.
     pub(crate) complaints: Vec<String>,
+    /// The documents themselves, by `_id`, where they are kept instead of numbered.
+    pub(crate) documents: Option<Vec<(u128, Vec<u8>)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,11 +67,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Backend {
-    /// Starts one on a free port.
+    /// Starts one on a free port, for lines that know their number.
     pub(crate) fn start() -> Result<Backend> {
+        Backend::start_with(Stored::default())
+    }
+
+    /// Starts one on a free port, for any documents: it keeps them.
+    pub(crate) fn start_keeping() -> Result<Backend> {
+        Backend::start_with(Stored { documents: Some(Vec::new()), ..Stored::default() })
+    }
+
+    fn start_with(stored: Stored) -> Result<Backend> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared { stored: Mutex::new(stored), ..Shared::default() });
         let serving = Arc::clone(&shared);
         let thread = std::thread::spawn(move || serve(listener, addr, &serving));
         Ok(Backend { addr, shared, thread: Some(thread) })
@@ -209,7 +220,10 @@ impl Stored {
             let document = lines.next().context("an action without a document")?;
             let status = if self.ids.insert(id) { 201 } else { 409 };
             match status {
-                201 => self.take(document),
+                201 => match &mut self.documents {
+                    Some(documents) => documents.push((id, document.to_vec())),
+                    None => self.take(document),
+                },
                 _ => self.repeated += 1,
             }
             errors |= status != 201;

@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::{self, Corpus};
 use crate::opensearch::{self, OpenSearch};
-use crate::{backends, http, ledger, lumberjack, outage, repo};
+use crate::{apiserver, backends, http, ledger, lumberjack, outage, repo};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
 use std::fs::File;
@@ -45,6 +45,8 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Test {
+    /// Behind a real kube-apiserver under traffic, with kills; needs Go, and ten minutes the first time
+    Apiserver(apiserver::Args),
     /// Against real servers, each fetched, started and asked by the command itself
     Backends(backends::Args),
     /// Against OpenSearch 2.19; needs Java 17 and Maven
@@ -77,6 +79,7 @@ struct World<'a> {
 /// Runs the test that was asked for.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.test {
+        Test::Apiserver(args) => apiserver::run(args),
         Test::Backends(args) => backends::run(args),
         Test::Opensearch(args) => opensearch(args),
         Test::Lumberjack(args) => lumberjack::run(args),

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "xtask is a door as a whole")]
 
 mod agent;
+mod apiserver;
 mod backend;
 mod backends;
 mod bench;

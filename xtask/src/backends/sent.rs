@@ -139,7 +139,7 @@ impl Sent {
 
 /// The uid and the event of a line as `stdout` frames it: `{"auditship":{"uid":"…",…}, …}`. None of the names in
 /// the member holds a brace.
-pub(super) fn unframe(line: &[u8]) -> Option<(String, Vec<u8>)> {
+pub(crate) fn unframe(line: &[u8]) -> Option<(String, Vec<u8>)> {
     let rest = line.strip_prefix(b"{\"auditship\":{\"uid\":\"")?;
     let uid = String::from_utf8(rest.get(..32)?.to_vec()).ok()?;
     let end = memmem::find(rest, b"}")?;

@@ -1,11 +1,12 @@
 //! A server of somebody else's as a process of ours: started, polled until it is ready, killed when dropped.
 
 use crate::{http, repo};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a server may take to be ready.
@@ -35,7 +36,7 @@ impl Server {
     pub(crate) fn ready(mut self, path: &str) -> Result<Server> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait().context("look after the server")? {
+            if let Some(status) = self.ended()? {
                 bail!("the server has ended by itself, {status}:\n{}", self.tail());
             }
             match http::request(self.addr, "GET", path, None) {
@@ -45,6 +46,24 @@ impl Server {
                 }
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
+        }
+    }
+
+    /// The exit status of a server that has ended.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.child.try_wait().context("look after the server")
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) fn stop(mut self, limit: Duration) -> Result<ExitStatus> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).context("end the server")?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            ensure!(start.elapsed() < limit, "the server does not end within {limit:?}:\n{}", self.tail());
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
