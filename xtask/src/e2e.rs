@@ -7,7 +7,7 @@ use crate::agent::Agent;
 use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::{self, Corpus};
 use crate::opensearch::{self, OpenSearch};
-use crate::{apiserver, backends, http, ledger, lumberjack, outage, repo};
+use crate::{apiserver, backends, http, image, ledger, lumberjack, outage, repo};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
 use std::fs::File;
@@ -49,6 +49,8 @@ enum Test {
     Apiserver(apiserver::Args),
     /// Against real servers, each fetched, started and asked by the command itself
     Backends(backends::Args),
+    /// The container image, run in namespaces as a node runs it; needs root, and bubblewrap
+    Image(image::inside::Args),
     /// Against OpenSearch 2.19; needs Java 17 and Maven
     Opensearch(OpensearchArgs),
     /// After the writer that kube-apiserver has, which rotates, compresses and deletes; needs Go
@@ -81,6 +83,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.test {
         Test::Apiserver(args) => apiserver::run(args),
         Test::Backends(args) => backends::run(args),
+        Test::Image(args) => image::inside::run(args),
         Test::Opensearch(args) => opensearch(args),
         Test::Lumberjack(args) => lumberjack::run(args),
         Test::Outage(args) => outage::run(args),

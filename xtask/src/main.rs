@@ -20,6 +20,7 @@ mod fuzz;
 mod go;
 mod http;
 mod idle;
+mod image;
 mod ledger;
 mod limits;
 mod lumberjack;
@@ -31,6 +32,7 @@ mod soak;
 mod test;
 mod tidy;
 mod trial;
+mod workflows;
 mod writer;
 
 use clap::{Parser, Subcommand};
@@ -60,10 +62,16 @@ enum Command {
     Fields(fields::Args),
     /// The fuzz targets with random inputs, for as long as you say; stable Rust will do.
     Fuzz(fuzz::Args),
+    /// The container image, as an OCI archive, without a daemon.
+    Image(image::Args),
+    /// Static binaries, packages of them, and the list of what is in them.
+    Dist(image::DistArgs),
     /// Tests against a real server, or after a real writer.
     E2e(e2e::Args),
     /// Looks for what seldom happens, for as long as you say: random cases of the tests, and trials of the agent.
     Soak(soak::Args),
+    /// The workflows of .github, by actionlint; needs Go.
+    Workflows,
     /// The inner loop of `bench`: compressing and parsing alone. Run as a release build.
     #[command(hide = true)]
     Limits(limits::Args),
@@ -78,8 +86,11 @@ fn main() -> ExitCode {
         Command::Docs(args) => docs::run(&args),
         Command::Fields(args) => fields::run(&args),
         Command::Fuzz(args) => fuzz::run(&args),
+        Command::Image(args) => image::run(&args),
+        Command::Dist(args) => image::run_dist(&args),
         Command::E2e(args) => e2e::run(&args),
         Command::Soak(args) => soak::run(&args),
+        Command::Workflows => workflows::run(),
         Command::Limits(args) => limits::run(&args),
     };
     match done {

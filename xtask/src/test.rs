@@ -1,6 +1,6 @@
 //! `cargo xtask test`: exactly what CI runs.
 
-use crate::{docs, repo, tidy};
+use crate::{docs, repo, tidy, workflows};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -15,6 +15,7 @@ const STEPS: &[Step] = &[
     ("test", || cargo(&["test", "--workspace", "--no-fail-fast"])),
     ("examples", examples),
     ("docs", docs::check),
+    ("workflows", workflows::run),
 ];
 
 /// Runs every step in its order and stops at the first that fails.

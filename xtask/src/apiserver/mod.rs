@@ -27,6 +27,8 @@ mod round;
 mod secrets;
 mod traffic;
 
+pub(crate) use pki::Pki;
+
 use crate::repo;
 use anyhow::{Context, Result};
 use programs::Programs;

@@ -8,7 +8,7 @@ use rcgen::{
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +19,7 @@ pub(crate) struct Pki {
     /// The authority, for clients.
     pub(crate) authority_pem: String,
     administrator: Identity,
+    server: Identity,
 }
 
 struct Identity {
@@ -27,8 +28,13 @@ struct Identity {
 }
 
 impl Pki {
-    /// Makes everything in `folder`, readable by nobody else.
+    /// Makes everything in `folder`, for a server at 127.0.0.1.
     pub(crate) fn make(folder: &Path) -> Result<Pki> {
+        Pki::make_for(folder, &["kubernetes.default.svc", "localhost"])
+    }
+
+    /// The same for a server that has these names too.
+    pub(crate) fn make_for(folder: &Path, names: &[&str]) -> Result<Pki> {
         std::fs::create_dir_all(folder).context("make the PKI's folder")?;
         let mut params = CertificateParams::new([])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -36,15 +42,15 @@ impl Pki {
         let key = KeyPair::generate()?;
         let authority_pem = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
-        let server = sign(&issuer, "kube-apiserver", None, ExtendedKeyUsagePurpose::ServerAuth)?;
+        let server = sign(&issuer, names, "kube-apiserver", None, ExtendedKeyUsagePurpose::ServerAuth)?;
         let administrator =
-            sign(&issuer, "administrator", Some("system:masters"), ExtendedKeyUsagePurpose::ClientAuth)?;
+            sign(&issuer, &[], "administrator", Some("system:masters"), ExtendedKeyUsagePurpose::ClientAuth)?;
         let tokens = KeyPair::generate()?;
-        let pki = Pki { folder: folder.to_owned(), authority_pem, administrator };
+        let pki = Pki { folder: folder.to_owned(), authority_pem, administrator, server };
         for (name, text) in [
             ("ca.crt", &pki.authority_pem),
-            ("apiserver.crt", &server.certificate),
-            ("apiserver.key", &server.key),
+            ("apiserver.crt", &pki.server.certificate),
+            ("apiserver.key", &pki.server.key),
             ("admin.crt", &pki.administrator.certificate),
             ("admin.key", &pki.administrator.key),
             ("sa.key", &tokens.serialize_pem()),
@@ -69,12 +75,27 @@ impl Pki {
             .with_root_certificates(roots);
         let config = match as_administrator {
             false => builder.with_no_client_auth(),
-            true => builder.with_client_auth_cert(
-                vec![CertificateDer::from_pem_slice(self.administrator.certificate.as_bytes())?],
-                PrivateKeyDer::from_pem_slice(self.administrator.key.as_bytes())?,
-            )?,
+            true => {
+                let (certificate, key) = self.administrator.read()?;
+                builder.with_client_auth_cert(certificate, key)?
+            }
         };
         Ok(Arc::new(config))
+    }
+
+    /// TLS as the server, for whoever comes.
+    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>> {
+        let (certificate, key) = self.server.read()?;
+        let builder = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?;
+        Ok(Arc::new(builder.with_no_client_auth().with_single_cert(certificate, key)?))
+    }
+}
+
+impl Identity {
+    fn read(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>)> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate.as_bytes())?;
+        Ok((vec![certificate], PrivateKeyDer::from_pem_slice(self.key.as_bytes())?))
     }
 }
 
@@ -89,11 +110,12 @@ fn name(common: &str, organisation: Option<&str>) -> DistinguishedName {
 
 fn sign(
     issuer: &Issuer<'_, KeyPair>,
+    names: &[&str],
     common: &str,
     organisation: Option<&str>,
     usage: ExtendedKeyUsagePurpose,
 ) -> Result<Identity> {
-    let mut params = CertificateParams::new(["kubernetes.default.svc".to_owned(), "localhost".to_owned()])?;
+    let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
     params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     params.distinguished_name = name(common, organisation);
     params.insert_extended_key_usage(usage);

@@ -310,6 +310,8 @@ impl Stage<'_> {
         self.life.lines = lines - self.life.from;
         self.lives.push(self.life);
         self.life = Life { from: lines, ..Life::default() };
+        // The connection to the one that is gone is of no use.
+        self.administrator = self.cluster.client(true)?;
         self.cluster.start_apiserver()?;
         self.is_up = false;
         Ok(())
