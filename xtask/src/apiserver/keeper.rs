@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -50,8 +50,6 @@ struct Files {
 }
 
 struct Held {
-    /// The name of the backup without `.gz`, once it is one.
-    backup: Option<String>,
     is_packed: bool,
     file: Option<File>,
     content: Vec<u8>,
@@ -133,9 +131,6 @@ impl Files {
             };
             let held = &mut self.all[at];
             held.is_packed = name.ends_with(".gz");
-            if name != "audit.log" {
-                held.backup = Some(name.trim_end_matches(".gz").to_owned());
-            }
             present.insert(held.inode()?, at);
         }
         let left: Vec<usize> = self
@@ -153,7 +148,6 @@ impl Files {
             self.all[at].release()?;
         }
         self.present = present;
-        self.mark_gone();
         Ok(())
     }
 
@@ -171,57 +165,32 @@ impl Files {
         if let Some(at) = self.all.iter().position(|held| held.inode().is_ok_and(|known| known == inode)) {
             return Ok(Some(at));
         }
-        self.all.push(Held {
-            backup: None,
-            is_packed: false,
-            file: Some(file),
-            content: Vec::new(),
-            gone: None,
-        });
+        self.all.push(Held { is_packed: false, file: Some(file), content: Vec::new(), gone: None });
         Ok(Some(self.all.len() - 1))
     }
 
-    /// Notes which backups are there neither plain nor compressed.
-    fn mark_gone(&mut self) {
-        let there: Vec<&str> =
-            self.all.iter().filter(|held| held.file.is_some()).filter_map(Held::name).collect();
-        let there: Vec<String> = there.into_iter().map(str::to_owned).collect();
-        for held in self.all.iter_mut().filter(|held| held.gone.is_none() && held.file.is_none()) {
-            if held.backup.as_ref().is_none_or(|backup| !there.contains(backup)) {
-                held.gone = Some(Instant::now());
-            }
-        }
-    }
-
-    /// Plain files, and compressed ones whose plain file was not seen.
+    /// Plain files, and compressed ones whose plain file was not seen. Which is which is told by the content: a name may
+    /// be gone before it was seen.
     fn finish(&mut self) -> Result<Vec<Kept>> {
         let mut out = Vec::new();
-        let plain: Vec<String> =
-            self.all.iter().filter(|held| !held.is_packed).filter_map(|held| held.backup.clone()).collect();
-        for held in &mut self.all {
-            let content = held.read()?;
-            let content = match held.is_packed {
-                false => content,
-                true if held.backup.as_ref().is_some_and(|backup| plain.contains(backup)) => continue,
-                true => {
-                    let mut unpacked = Vec::new();
-                    flate2::read::MultiGzDecoder::new(&content[..])
-                        .read_to_end(&mut unpacked)
-                        .context("unpack a backup that was never seen plain")?;
-                    unpacked
-                }
-            };
-            out.push(Kept { content, gone: held.gone });
+        for held in self.all.iter_mut().filter(|held| !held.is_packed) {
+            out.push(Kept { content: held.read()?, gone: held.gone });
+        }
+        for held in self.all.iter_mut().filter(|held| held.is_packed) {
+            let mut content = Vec::new();
+            flate2::read::MultiGzDecoder::new(&held.read()?[..])
+                .read_to_end(&mut content)
+                .context("unpack a backup")?;
+            match out.iter_mut().find(|kept| kept.content == content) {
+                Some(kept) => kept.gone = held.gone,
+                None => out.push(Kept { content, gone: held.gone }),
+            }
         }
         Ok(out)
     }
 }
 
 impl Held {
-    fn name(&self) -> Option<&str> {
-        self.backup.as_deref()
-    }
-
     fn inode(&self) -> Result<u64> {
         Ok(self.file.as_ref().context("the file is held")?.metadata()?.ino())
     }
@@ -242,6 +211,7 @@ impl Held {
     /// Takes the content over, and lets the file go.
     fn release(&mut self) -> Result<()> {
         self.content = self.read()?;
+        self.gone = Some(Instant::now());
         self.file = None;
         Ok(())
     }
@@ -259,8 +229,23 @@ mod tests {
     }
 
     impl World {
-        fn at(&self, name: &str) -> PathBuf {
+        fn at(&self, name: &str) -> std::path::PathBuf {
             self.folder.path().join(name)
+        }
+
+        fn pack(&self, name: &str, text: &str) {
+            let file = File::create(self.at(name)).unwrap();
+            let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            encoder.write_all(text.as_bytes()).unwrap();
+            encoder.finish().unwrap();
+        }
+
+        /// What is kept, and whether it is gone.
+        fn told(&mut self) -> Vec<(String, bool)> {
+            let kept = self.files.finish().unwrap();
+            kept.into_iter()
+                .map(|kept| (String::from_utf8(kept.content).unwrap(), kept.gone.is_some()))
+                .collect()
         }
 
         fn look(&mut self) {
@@ -278,26 +263,21 @@ mod tests {
         std::fs::write(world.at("audit.log"), "two\n").unwrap();
         world.look();
         // Compressed: the plain file goes, but its content is still there.
-        std::fs::write(world.at("audit-1.log.gz"), "packed").unwrap();
-        world.look();
+        world.pack("audit-1.log.gz", "one\n");
         std::fs::remove_file(world.at("audit-1.log")).unwrap();
         world.look();
-        assert!(world.files.all[0].file.is_none() && world.files.all[0].gone.is_none());
+        assert!(world.files.all[0].file.is_none());
+        assert_eq!(world.told(), [("one\n".to_owned(), false), ("two\n".to_owned(), false)]);
         std::fs::remove_file(world.at("audit-1.log.gz")).unwrap();
         world.look();
-        let kept = world.files.finish().unwrap();
-        let told: Vec<_> = kept.iter().map(|kept| (&kept.content[..], kept.gone.is_some())).collect();
-        assert_eq!(told, [(&b"one\n"[..], true), (&b"two\n"[..], false)]);
+        assert_eq!(world.told(), [("one\n".to_owned(), true), ("two\n".to_owned(), false)]);
     }
 
     #[test]
     fn a_backup_that_was_never_seen_plain_is_unpacked() {
         let mut world = World { folder: tempfile::tempdir().unwrap(), files: Files::default() };
-        let file = File::create(world.at("audit-1.log.gz")).unwrap();
-        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
-        encoder.write_all(b"one\n").unwrap();
-        encoder.finish().unwrap();
+        world.pack("audit-1.log.gz", "one\n");
         world.look();
-        assert_eq!(world.files.finish().unwrap()[0].content, b"one\n");
+        assert_eq!(world.told(), [("one\n".to_owned(), false)]);
     }
 }

@@ -11,10 +11,13 @@
 //! - every request that was answered is in the files;
 //! - no planted secret is in any backend, nor in what the agent leaves on disk and says of itself (`leaks`).
 //!
+//! Before that, all that the Helm chart renders is shown to the API server (`chart`).
+//!
 //! The log's mode is `blocking`, the default for files: an event is written before its request is answered, and a killed
 //! API server loses none that anybody could know of. Under `batch` it would lose what it had in memory, which no agent
 //! can see, so that the counts could not agree.
 
+mod chart;
 mod client;
 mod cluster;
 mod judge;
@@ -56,6 +59,9 @@ pub(crate) struct Args {
     /// Another audit policy for all rounds, instead of the example's and that of every body in turn.
     #[arg(long)]
     policy: Option<PathBuf>,
+    /// Only show what the chart renders to the API server.
+    #[arg(long)]
+    chart_only: bool,
     /// The agent to test, instead of a release build of this tree.
     #[arg(long)]
     binary: Option<PathBuf>,
@@ -75,6 +81,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             return Ok(());
         }
     };
+    println!("== the chart, {}", programs.version);
+    chart::check(&programs, repo::root().join(EXAMPLE_POLICY).canonicalize().context("find the policy")?)?;
+    if args.chart_only {
+        return Ok(());
+    }
     let binary = repo::agent(args.binary.as_deref())?.canonicalize().context("find the agent")?;
     let seeds = match args.seed.is_empty() {
         true => (0..args.rounds).map(|_| fastrand::u64(..1_000_000)).collect(),
@@ -84,8 +95,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for (number, seed) in seeds.iter().enumerate() {
         let policy = match (&args.policy, number % 2) {
             (Some(policy), _) => policy.canonicalize().context("find the policy")?,
-            (None, 0) => repo::root().join(EXAMPLE_POLICY),
-            (None, _) => repo::root().join(EVERYTHING_POLICY),
+            (None, 0) => repo::root().join(EXAMPLE_POLICY).canonicalize().context("find the policy")?,
+            (None, _) => repo::root().join(EVERYTHING_POLICY).canonicalize().context("find the policy")?,
         };
         println!("== seed {seed}, {} for {} s, {}", programs.version, args.seconds, policy.display());
         let round = Round {
