@@ -52,6 +52,26 @@ pub(crate) struct Truth {
     pub(crate) bytes: u64,
 }
 
+/// How lives of the API server ended.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// When it was killed.
+    pub(crate) deaths: Vec<Instant>,
+    /// From when to when it was leaving in good order.
+    pub(crate) leaves: Vec<Range<Instant>>,
+}
+
+impl Ends {
+    /// Whether a request need not have been logged: it was answered shortly before a kill, or turned away by an API server
+    /// that was leaving, which does so before it thinks of its audit log (its filter `WithWaitGroup`).
+    fn excuse(&self, answered: &Answered) -> bool {
+        let died = |death: &Instant| *death >= answered.at && death.duration_since(answered.at) < UNLOGGED;
+        self.deaths.iter().any(died)
+            || (matches!(answered.status, 429 | 503)
+                && self.leaves.iter().any(|leave| leave.contains(&answered.at)))
+    }
+}
+
 /// What is asked of one backend.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
@@ -129,24 +149,23 @@ impl Truth {
         }
     }
 
-    /// How many of the answered requests are in no file although they were answered a while before the API server died
-    /// (`deaths`), and how many that the policy should have left out are.
+    /// Answered requests that are in no file, by status, and how many that the policy should have left out are in one.
     pub(crate) fn unlogged(
         &self,
         answered: &[Answered],
-        deaths: &[Instant],
+        ends: &Ends,
         policy_is_silent: bool,
-    ) -> (u64, u64) {
+    ) -> (BTreeMap<u16, u64>, u64) {
         let known: BTreeSet<&str> = self.names.keys().map(|(audit_id, _, _)| audit_id.as_str()).collect();
-        let (mut missing, mut unwanted) = (0, 0);
+        let (mut missing, mut unwanted) = (BTreeMap::new(), 0);
         for answered in answered {
             let is_there = known.contains(answered.audit_id.as_str());
-            let died_soon = deaths
-                .iter()
-                .any(|death| *death >= answered.at && death.duration_since(answered.at) < UNLOGGED);
             match answered.is_silent && policy_is_silent {
                 true => unwanted += u64::from(is_there),
-                false => missing += u64::from(!is_there && !died_soon),
+                false if !is_there && !ends.excuse(answered) => {
+                    *missing.entry(answered.status).or_default() += 1
+                }
+                false => {}
             }
         }
         (missing, unwanted)
@@ -314,7 +333,7 @@ mod tests {
     #[test]
     fn what_is_missing_needs_an_excuse_and_must_be_told() {
         let now = Instant::now();
-        let absent = std::slice::from_ref(&(now..now));
+        let absent = &[now..now][..];
         let told = Account { lost_bytes: 1, ..Account::default() };
         assert!(truth(None).compare(&records(&[0, 1, 2]), &[], Account::default(), 0).problems.is_empty());
         let found = truth(Some(now)).compare(&records(&[0, 2]), absent, told, 0);
@@ -342,11 +361,23 @@ mod tests {
     #[test]
     fn answers_are_in_the_log() {
         let now = Instant::now();
-        let answered = |id: &str, is_silent| Answered { at: now, audit_id: id.to_owned(), is_silent };
-        let all = [answered("a1", false), answered("a9", false), answered("a2", true), answered("a8", true)];
-        assert_eq!(truth(None).unlogged(&all, &[], true), (1, 1));
-        assert_eq!(truth(None).unlogged(&all, &[now], true), (0, 1));
-        assert_eq!(truth(None).unlogged(&all, &[], false), (2, 0));
+        let answered =
+            |id: &str, status, is_silent| Answered { at: now, status, audit_id: id.to_owned(), is_silent };
+        let all = [
+            answered("a1", 200, false),
+            answered("a9", 200, false),
+            answered("a7", 503, false),
+            answered("a2", 200, true),
+            answered("a8", 200, true),
+        ];
+        let nobody = Ends::default();
+        let told = |ends: &Ends, silent| truth(None).unlogged(&all, ends, silent);
+        assert_eq!(told(&nobody, true), (BTreeMap::from([(200, 1), (503, 1)]), 1));
+        assert_eq!(told(&nobody, false), (BTreeMap::from([(200, 2), (503, 1)]), 0));
+        let killed = Ends { deaths: vec![now], ..Ends::default() };
+        assert_eq!(told(&killed, true), (BTreeMap::new(), 1));
+        let left = Ends { leaves: vec![now..now + UNLOGGED], ..Ends::default() };
+        assert_eq!(told(&left, true), (BTreeMap::from([(200, 1)]), 1));
     }
 
     #[test]

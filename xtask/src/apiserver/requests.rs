@@ -21,8 +21,10 @@ const ALICE: Who = Who::User(0);
 const BOB: Who = Who::User(1);
 const CI: Who = Who::User(2);
 
+type Act = fn(&mut Worker) -> Result<()>;
+
 /// Each with how often it is done, in relation to the others.
-const TABLE: &[(u32, fn(&mut Worker) -> Result<()>)] = &[
+const TABLE: &[(u32, Act)] = &[
     (30, reads),
     (20, lease),
     (6, secret),

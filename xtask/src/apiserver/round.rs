@@ -2,7 +2,7 @@
 
 use super::client::Client;
 use super::cluster::{Audit, Cluster, Counted, USERS};
-use super::judge::{self, Found, Records, Truth};
+use super::judge::{self, Ends, Found, Records, Truth};
 use super::keeper::Keeper;
 use super::leaks::{Leak, Needles};
 use super::programs::Programs;
@@ -100,8 +100,7 @@ struct Stage<'a> {
     agents: u64,
     /// When no agent was there. The last is open as long as none is.
     absent: Vec<Range<Instant>>,
-    /// When the API server died without being asked.
-    deaths: Vec<Instant>,
+    ends: Ends,
     lives: Vec<Life>,
     life: Life,
     is_up: bool,
@@ -157,7 +156,7 @@ impl Round<'_> {
             comes: now + Duration::from_millis(chance.u64(0..3_000)),
             agents: 0,
             absent: std::iter::once(now..now).collect(),
-            deaths: Vec::new(),
+            ends: Ends::default(),
             lives: Vec::new(),
             life: Life::default(),
             is_up: true,
@@ -249,7 +248,9 @@ impl Stage<'_> {
             Act::StopApiserver => {
                 self.agree()?;
                 self.traffic.resume();
+                let leaves = Instant::now();
                 self.cluster.stop_apiserver()?;
+                self.ends.leaves.push(leaves..Instant::now());
                 self.next_life()?;
             }
             Act::KillApiserver(after) => {
@@ -259,7 +260,7 @@ impl Stage<'_> {
                 let (asked, begun) = (Instant::now(), self.traffic.shared().begun.load(Ordering::SeqCst));
                 self.life.counted = self.cluster.counted(&mut self.administrator)?;
                 self.cluster.kill_apiserver()?;
-                self.deaths.push(Instant::now());
+                self.ends.deaths.push(Instant::now());
                 self.life.was_killed = true;
                 let begun = self.traffic.shared().begun.load(Ordering::SeqCst) - begun;
                 self.bounded(begun, asked.elapsed())?;
@@ -356,7 +357,7 @@ impl Stage<'_> {
         }
         summary.row("sent again to search", documents.repeated.to_string());
         summary.row("files in the archive", objects.to_string());
-        problems.extend(unlogged(&truth, &answered, &self.deaths, self.round.is_silent));
+        problems.extend(unlogged(&truth, &answered, &self.ends, self.round.is_silent));
         ensure!(threads == 0 || statuses.len() > 3, "the traffic was too uniform: {statuses:?}");
 
         let mut texts: Vec<(&str, Vec<u8>)> =
@@ -462,11 +463,13 @@ fn drained(agent: &mut Agent, backend: &Backend, admin: SocketAddr) -> Result<Va
     }
 }
 
-fn unlogged(truth: &Truth, answered: &[Answered], deaths: &[Instant], is_silent: bool) -> Vec<String> {
-    let (missing, unwanted) = truth.unlogged(answered, deaths, is_silent);
+fn unlogged(truth: &Truth, answered: &[Answered], ends: &Ends, is_silent: bool) -> Vec<String> {
+    let (missing, unwanted) = truth.unlogged(answered, ends, is_silent);
     let mut problems = Vec::new();
-    if missing > 0 {
-        problems.push(format!("{missing} of {} requests were answered, but not logged", answered.len()));
+    if !missing.is_empty() {
+        let all = answered.len();
+        problems
+            .push(format!("of {all} requests these were answered, but not logged, by status: {missing:?}"));
     }
     if unwanted > 0 {
         problems.push(format!("{unwanted} requests were logged that the policy should leave out"));

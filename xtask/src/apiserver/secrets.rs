@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_secrets() {
         let planted = Planted::default();
-        let mut make = || Secrets::new(7, planted.clone()).password();
+        let make = || Secrets::new(7, planted.clone()).password();
         assert_eq!(make(), make());
         assert_eq!(planted.all().len(), 1);
     }

@@ -40,6 +40,7 @@ pub(crate) enum Who {
 #[derive(Clone, Debug)]
 pub(crate) struct Answered {
     pub(crate) at: Instant,
+    pub(crate) status: u16,
     pub(crate) audit_id: String,
     /// The example's policy logs nothing of it.
     pub(crate) is_silent: bool,
@@ -236,7 +237,7 @@ impl Worker {
             .or_default() += 1;
         let audit_id = answer.audit_id.clone().context("an answer without an audit ID")?;
         let is_silent = request.target == "/version";
-        self.answered.push(Answered { at: Instant::now(), audit_id, is_silent });
+        self.answered.push(Answered { at: Instant::now(), status: answer.status, audit_id, is_silent });
         Ok(answer)
     }
 

@@ -426,7 +426,7 @@ impl Container {
     fn pid(&mut self) -> Result<i32> {
         let mut text = String::new();
         let stdout = self.0.stdout.take().context("bwrap has a standard output")?;
-        for byte in stdout.bytes() {
+        for byte in BufReader::new(stdout).bytes() {
             text.push(char::from(byte.context("read what bwrap tells")?));
             if text.ends_with('}') {
                 break;

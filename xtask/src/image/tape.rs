@@ -75,9 +75,10 @@ pub(crate) fn write(entries: &[Entry]) -> Result<Vec<u8>> {
 /// What an archive holds that [`write`] or GNU tar has written.
 pub(crate) fn read(mut archive: &[u8]) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
-    while let Some((header, rest)) = archive.split_at_checked(BLOCK) {
+    loop {
+        let (header, rest) = archive.split_at_checked(BLOCK).context("the archive has no end")?;
         if header.iter().all(|byte| *byte == 0) {
-            break;
+            return Ok(entries);
         }
         let text = |from: usize, to: usize| {
             let field = &header[from..to];
@@ -98,7 +99,6 @@ pub(crate) fn read(mut archive: &[u8]) -> Result<Vec<Entry>> {
         archive = rest.get(size.next_multiple_of(BLOCK)..).with_context(|| format!("{path} is cut"))?;
         entries.push(Entry { path, mode, owner, content });
     }
-    Ok(entries)
 }
 
 /// gzip without a name and a time.
