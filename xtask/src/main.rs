@@ -23,6 +23,7 @@ mod idle;
 mod image;
 mod ledger;
 mod limits;
+mod links;
 mod lumberjack;
 mod measure;
 mod opensearch;

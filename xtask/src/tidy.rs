@@ -2,7 +2,7 @@
 //!
 //! A rule on text looks at text: it may be fooled by who wants to fool it, which is what reviews are for.
 
-use crate::repo;
+use crate::{links, repo};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::path::Path;
@@ -103,6 +103,9 @@ pub(crate) fn run() -> Result<()> {
         if path.ends_with(".rs") {
             findings.extend(Source::new(path, text).findings());
         }
+        if path.ends_with(".md") {
+            findings.extend(links::findings(path, text, page));
+        }
     }
     if testdata_bytes > TESTDATA_MAX_BYTES {
         findings.push(format!("testdata: {testdata_bytes} bytes, more than {TESTDATA_MAX_BYTES}"));
@@ -113,6 +116,16 @@ pub(crate) fn run() -> Result<()> {
     ensure!(findings.is_empty(), "{} house rules are broken", findings.len());
     println!("{} files are tidy", paths.len());
     Ok(())
+}
+
+/// The text of a file of the repository, for who follows a link; empty for what is no text.
+fn page(path: &str) -> Option<String> {
+    let file = repo::root().join(path);
+    if file.is_dir() {
+        Some(String::new())
+    } else {
+        std::fs::read(file).ok().map(|b| String::from_utf8_lossy(&b).into_owned())
+    }
 }
 
 /// Every file that is committed or would be, relative to the root.

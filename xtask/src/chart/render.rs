@@ -1,6 +1,7 @@
 //! What helm makes of the chart: compared with golden files, and what it refuses, with the sentence that says why.
 //!
-//! `tests/values/MODE.yaml` are the values of every preset in that mode; `tests/values/case-NAME.yaml` are cases of their own.
+//! `tests/values/MODE.yaml` are the values of every preset in that mode; `tests/values/case-NAME.yaml` are cases of their own, and
+//! so are the values in `examples/`.
 
 use super::{chart, documents, files, read, stem, yaml};
 use crate::repo;
@@ -43,6 +44,13 @@ fn cases() -> Result<Vec<Case>> {
     for values in files("tests/values", "yaml")? {
         if let Some(name) = stem(&values).strip_prefix("case-") {
             cases.push(Case { name: name.to_owned(), values, set: Vec::new(), refused: None });
+        }
+    }
+    for folder in std::fs::read_dir(repo::root().join("examples")).context("list the examples")? {
+        let folder = folder.context("list the examples")?.path();
+        let (name, values) = (format!("example-{}", stem(&folder)), folder.join("values.yaml"));
+        if values.is_file() {
+            cases.push(Case { name, values, set: Vec::new(), refused: None });
         }
     }
     Ok(cases)
