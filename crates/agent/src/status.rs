@@ -28,8 +28,10 @@ pub struct Trouble {
     pub output: Option<String>,
 }
 
+type Figure = fn(&Account) -> u64;
+
 /// The troubles of an output, each with the figure that grows when it happens.
-const TROUBLES: &[(&str, fn(&Account) -> u64)] = &[
+const TROUBLES: &[(&str, Figure)] = &[
     ("lost", |account| account.lost_bytes.values().sum()),
     ("dead_lettered", |account| account.dead_lettered),
     ("failed_closed", |account| account.failed_closed.values().sum()),

@@ -4,6 +4,7 @@
 //! written here. A tool that cannot be had on this machine is skipped, with the reason.
 
 mod alerts;
+mod pod;
 mod render;
 mod schemas;
 
@@ -24,6 +25,9 @@ pub(crate) struct Args {
     /// Write the golden files anew instead of comparing with them; read the diff.
     #[arg(long)]
     update: bool,
+    /// The agent to run in the Pod, instead of a release build of this tree.
+    #[arg(long)]
+    binary: Option<PathBuf>,
 }
 
 /// Runs every check; fails at the end if one has failed.
@@ -57,6 +61,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             check("promtool, alerts", alerts::check(&promtool));
             check("promtool, dashboard", alerts::dashboard(&promtool));
         }
+    }
+    println!("== the Pod");
+    match repo::agent(args.binary.as_deref()).and_then(|agent| pod::run(&agent)) {
+        Ok(Err(reason)) => println!("skipped: the Pod: {reason}"),
+        ran => check("the Pod", ran.map(drop)),
     }
     if failed.is_empty() { Ok(()) } else { bail!("failed: {}", failed.join(", ")) }
 }

@@ -345,21 +345,17 @@ fn the_agent_takes_every_rendered_configuration() {
             }
             let config = config.replace("${FILE:", "${file:");
             let path = folder.path().join("config.yaml");
-            // The rest of it is in a Secret of the user's.
-            let more = if object.golden == "existing-config" {
-                "cluster: a\noutputs: {a: {type: stdout}}\n"
-            } else {
-                ""
-            };
-            std::fs::write(&path, format!("{config}\n{more}")).unwrap();
-            let ran = run(
-                auditship().args(["check", "--config"]).arg(&path).envs([
-                    ("NODE_NAME", "cp-1"),
-                    ("ES_USER", "auditship"),
-                    ("DD_API_KEY", "example"),
-                ]),
-                b"",
-            );
+            std::fs::write(&path, config).unwrap();
+            let mut command = auditship();
+            command.arg("check");
+            if object.golden == "existing-config" {
+                // The rest of it is in a Secret of the user's; the chart's part is laid over it.
+                let users = folder.path().join("users.yaml");
+                std::fs::write(&users, "cluster: a\nnode: b\noutputs: {a: {type: stdout}}\n").unwrap();
+                command.arg("--config").arg(users);
+            }
+            let env = [("NODE_NAME", "cp-1"), ("ES_USER", "auditship"), ("DD_API_KEY", "example")];
+            let ran = run(command.arg("--config").arg(&path).envs(env), b"");
             assert_eq!(ran.code, 0, "{object}:\n{}{}", ran.out, ran.err);
             assert!(ran.out.starts_with("ok: "), "{object}: {}", ran.out);
             checked += 1;
