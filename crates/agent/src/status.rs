@@ -106,11 +106,11 @@ impl Status {
 
     /// Replaces what the file catalogue knows. It begins at 0, so that the first figures may tell of gaps too.
     pub fn set_files(&self, figures: Figures, now: Timestamp) {
-        let gaps = figures.gaps;
-        let before = lock(&self.files).replace(figures).map_or(0, |before| before.gaps);
-        if gaps > before {
+        let mut files = lock(&self.files);
+        if figures.gaps > files.as_ref().map_or(0, |before| before.gaps) {
             lock(&self.troubles).insert(Trouble { what: "gap", output: None }, now);
         }
+        *files = Some(figures);
     }
 
     /// What the file catalogue knows, where files are followed.

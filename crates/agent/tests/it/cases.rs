@@ -56,6 +56,8 @@ fn case_23_a_gap_is_told_with_its_times_and_counted() {
     assert!(end.contains("api: after byte") && end.contains("before byte 0 of"), "{end}");
     assert!(start.contains("first_event=2026-11-24T00:40:00.363042Z"), "{start}");
     agent.until("the counter", || agent.get("/metrics").1.contains("\nauditship_gaps_total 1\n"));
+    let metrics = agent.get("/metrics").1;
+    assert!(metrics.contains("auditship_last_trouble_timestamp_seconds{what=\"gap\"} 1"), "{metrics}");
     agent.status().assert_law();
     assert_eq!(agent.stop(), 0);
     assert_eq!(place.audit_ids(), [0, 1, 3].map(audit_id));

@@ -238,6 +238,15 @@ fn what_was_deleted_unread_is_counted_as_lost() {
     assert!(agent.log().contains("bytes can no longer be read"), "{}", agent.log());
     let metrics = agent.get("/metrics").1;
     assert!(metrics.contains("auditship_lost_bytes_total{output=\"search\",reason="), "{metrics}");
+    // Alerts ask for it: a counter that is there from the first scrape on has not grown for them.
+    let trouble = "auditship_last_trouble_timestamp_seconds{output=\"search\",what=\"lost\"}";
+    assert!(metrics.contains(trouble) && !metrics.contains("archive\",what=\"lost\""), "{metrics}");
+    assert_eq!(agent.stop(), 0);
+    // It is no news after the next start.
+    let agent = Agent::start(&place);
+    agent.until("what was restored", || agent.status().get("search", "lost_bytes") == bytes);
+    let metrics = agent.get("/metrics").1;
+    assert!(!metrics.contains(trouble), "{metrics}");
     assert_eq!(agent.stop(), 0);
     assert_eq!(place.documents().len(), 40);
     assert_exactly("archive", &place.archive("archive"), 140);
