@@ -10,7 +10,7 @@ use std::ops::Range;
 /// `ErrorBody`), under a key that it does not always name. Names and words stay.
 pub(super) static RULE: Rule = Rule {
     name: "invalid-value",
-    doc: "opaque values that messages repeat: `Invalid value: \"…\"`, from 16 characters, with both cases and digits",
+    doc: "opaque values that messages repeat: `Invalid value: \"…\"`, from 16 characters, with digits and letters of both cases or no small ones",
     selector: Selector::Text {
         needles: &[Needle::Begin("Invalid value: "), Needle::Begin("invalid value: ")],
         find,
@@ -31,8 +31,15 @@ fn find(text: &[u8], at: usize, needle: &str) -> Option<Range<usize>> {
     }
     let end = closes(window, start, level)?;
     let value = &text[start..end];
-    let opaque = value.len() >= 16 && is_mixed(value) && !value.iter().any(|b| b" {[:\\.".contains(b));
-    opaque.then_some(start..end)
+    let plain = value.len() >= 16 && !value.iter().any(|b| b" {[:\\.".contains(b));
+    (plain && (is_mixed(value) || is_capital(value))).then_some(start..end)
+}
+
+/// Capitals and digits that are no joined words, such as a password may be by chance: `PNC0Z4IG1AHUYS!847`.
+fn is_capital(value: &[u8]) -> bool {
+    let digits = value.iter().filter(|b| b.is_ascii_digit()).count();
+    let words = value.iter().any(|b| b.is_ascii_lowercase() || b"-_/=,".contains(b));
+    !words && digits >= 2 && value.iter().any(u8::is_ascii_uppercase)
 }
 
 #[cfg(test)]
@@ -44,6 +51,17 @@ mod tests {
         check(
             r#"{"responseStatus":{"message":"metadata.labels: Invalid value: \"0tgdIvziORKlGQLeXCTl+/==\": a valid label must"}}"#,
             r#"{"responseStatus":{"message":"metadata.labels: Invalid value: \"‹invalid-value›\": a valid label must"}}"#,
+        );
+    }
+
+    #[test]
+    fn a_password_without_a_small_letter() {
+        check(
+            r#"{"responseStatus":{"message":"Invalid value: \"PNC0Z4IG1AHUYS!847\": a valid label must"}}"#,
+            r#"{"responseStatus":{"message":"Invalid value: \"‹invalid-value›\": a valid label must"}}"#,
+        );
+        unchanged(
+            r#"{"a":"Invalid value: \"MY_NAME_2_IN_CAPITALS\": x","b":"Invalid value: \"A=B,C=D,E=12,F=345\": x","c":"Invalid value: \"CAPITALSWITHOUTANYDIGIT\": x"}"#,
         );
     }
 
