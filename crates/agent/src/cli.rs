@@ -46,9 +46,10 @@ pub enum Command {
                             auditship doctor --manifest kube-apiserver.yaml --policy policy.yaml --rate 500KB/s\n          \
                             kubectl -n kube-system get pod kube-apiserver-cp1 -o yaml | auditship doctor --manifest -\n          \
                             auditship doctor --root /host --json | jq '.verdicts[] | select(.grade != \"ok\")'\n\n\
-                            It finds the API server's static pod (kubeadm, kind, RKE2, kOps, OpenShift), the configuration of k3s\n\
-                            and RKE2, or the process. What each verdict means: docs/doctor.md.\n\
-                            Exit codes: 0 nothing fails (warnings may stand), 1 no API server to look at, 2 something fails, 64 usage.")]
+                            It finds the API server's static pod (kubeadm, kind, RKE2, kOps, OpenShift), the configuration\n\
+                            of k3s and RKE2, or the process. What each verdict means: docs/doctor.md.\n\
+                            Exit codes: 0 nothing fails (warnings may stand), 1 no API server to look at,\n\
+                            2 something fails, 64 usage.")]
     Doctor(DoctorArgs),
     /// Print files that put the agent beside a control plane without Helm: a static pod, a sidecar, a systemd unit
     #[command(

@@ -7,21 +7,21 @@ use std::fmt;
 /// Who set up the control plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Distribution {
-    /// kubeadm
+    /// kubeadm, and what is made with it
     Kubeadm,
-    /// k3s: no static pod, the API server is part of one process
+    /// k3s, whose API server is part of one process
     K3s,
-    /// RKE2
+    /// Rancher's RKE2
     Rke2,
-    /// kOps
+    /// kOps, on clouds
     Kops,
-    /// kind
+    /// kind, in containers
     Kind,
     /// Talos Linux
     Talos,
-    /// OpenShift
+    /// OpenShift and OKD
     Openshift,
-    /// Anything else: a static pod or a unit that was written by hand
+    /// A static pod or a unit that was written by hand
     Other,
 }
 

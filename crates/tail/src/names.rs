@@ -164,6 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn whose_backup() {
+        for (name, expected) in [
+            ("audit-2026-11-24T02-29-59.024.log", true),
+            ("audit-2026-11-24T02-29-59.024.log.gz", true),
+            ("audit.log.1", true),
+            ("audit.log", false),
+            ("other-2026-11-24T02-29-59.024.log", false),
+        ] {
+            assert_eq!(is_backup("audit.log", name), expected, "{name}");
+        }
+    }
+
+    #[test]
     fn order() {
         let stamp = |name: &str| backup(name).unwrap().stamp;
         let older = |one, other| older(&stamp(one), &stamp(other));

@@ -37,7 +37,7 @@ pub(super) fn examine(facts: &Facts, wanted: Wanted) -> Vec<Verdict> {
             all.push(verdict("rotation", Grade::Fail, text).mend(Mend::Set(flag, value.to_string())));
         }
         Ok(rotation) => {
-            all.push(sizes(facts, rotation));
+            all.extend(sizes(facts, rotation));
             all.push(history(facts, rotation, rate, log, wanted));
             all.push(compression(facts, rotation));
         }
@@ -63,41 +63,48 @@ fn room(log: Option<&Log>) -> Option<u64> {
     Some((log.on_disk() + log.system.as_ref()?.free) / 2)
 }
 
-fn sizes(facts: &Facts, rotation: Rotation) -> Verdict {
+fn sizes(facts: &Facts, rotation: Rotation) -> Vec<Verdict> {
     let Rotation { size, backups, days } = rotation;
     let seen = facts.server.flags.audit().filter(|(name, _)| name.starts_with("audit-log-max"));
     let seen: Vec<String> = seen.map(|(name, value)| format!("{name}={value}")).collect();
     let seen =
         if seen.is_empty() { "no flag is set, these are the defaults".to_owned() } else { seen.join(" ") };
+    let say = |grade, text: &str| verdict("rotation", grade, text).seen(&seen);
+    let larger = Mend::Set("audit-log-maxsize", "100".to_owned());
+    let fewer = Mend::Set("audit-log-maxbackup", "20".to_owned());
     let Some(size) = size else {
-        return verdict("rotation", Grade::Fail, "the log is never rotated: it grows until the disk is full")
-            .seen(seen)
-            .mend(Mend::Set("audit-log-maxsize", "100".to_owned()));
+        return vec![
+            say(Grade::Fail, "the log is never rotated: it grows until the disk is full").mend(larger),
+        ];
     };
+    let mut all = Vec::new();
     if size < SIZE_MIN {
         let text = format!("an event longer than {size} MiB is lost, and a change of a large object can be");
-        return verdict("rotation", Grade::Warn, text)
-            .seen(seen)
-            .mend(Mend::Set("audit-log-maxsize", "100".to_owned()));
+        all.push(say(Grade::Warn, &text).mend(larger));
     }
     let days = days.map_or_else(String::new, |days| format!(", {days} day{} at most", plural(days)));
+    let unset = facts.server.flags.get("audit-log-maxbackup").is_none();
     match backups {
-        Some(backups) => {
+        Some(backups) if all.is_empty() => {
             let text = format!("{backups} backup{} of {size} MiB{days}", plural(backups));
-            verdict("rotation", Grade::Ok, text).seen(seen)
+            all.push(say(Grade::Ok, &text));
         }
-        None if days.is_empty() => {
-            verdict("rotation", Grade::Fail, "backups are never deleted: they grow until the disk is full")
-                .seen(seen)
-                .mend(Mend::Set("audit-log-maxbackup", "20".to_owned()))
+        Some(_) => {}
+        None if !days.is_empty() => {
+            let text = format!("any number of backups of {size} MiB{days}: nothing bounds the disk");
+            all.push(say(Grade::Warn, &text).mend(fewer));
+        }
+        // Neither a manifest nor a default tells.
+        None if unset && facts.server.minor.is_none() => {
+            let text = "before Kubernetes 1.36 backups are never deleted, and grow until the disk is full";
+            all.push(say(Grade::Warn, text).mend(fewer));
         }
         None => {
-            let text = format!("any number of backups of {size} MiB{days}: nothing bounds the disk");
-            verdict("rotation", Grade::Warn, text)
-                .seen(seen)
-                .mend(Mend::Set("audit-log-maxbackup", "20".to_owned()))
+            let text = "backups are never deleted: they grow until the disk is full";
+            all.push(say(Grade::Fail, text).mend(fewer));
         }
     }
+    all
 }
 
 /// How long rotation keeps an event that nobody has shipped yet.
@@ -164,13 +171,19 @@ fn history(
 }
 
 fn compression(facts: &Facts, rotation: Rotation) -> Verdict {
-    let takes = |compress| rotation.takes(compress).map_or_else(|| "no bound".to_owned(), bytes);
-    if facts.server.flags.is_on("audit-log-compress") {
-        return verdict("compression", Grade::Ok, "backups are compressed")
-            .seen(format!("{} of disk at most, about", takes(true)));
-    }
-    verdict("compression", Grade::Ok, "backups are not compressed, which costs disk and no CPU")
-        .seen(format!("{} of disk at most; about {} with --audit-log-compress", takes(false), takes(true)))
+    let compressed = facts.server.flags.is_on("audit-log-compress");
+    let text = match compressed {
+        true => "backups are compressed",
+        false => "backups are not compressed, which costs disk and no CPU",
+    };
+    let seen = match (rotation.takes(false), rotation.takes(true)) {
+        (Some(_), Some(packed)) if compressed => format!("about {} of disk at most", bytes(packed)),
+        (Some(plain), Some(packed)) => {
+            format!("{} of disk at most; about {} with --audit-log-compress", bytes(plain), bytes(packed))
+        }
+        _ => String::new(),
+    };
+    verdict("compression", Grade::Ok, text).seen(seen)
 }
 
 fn on_node(facts: &Facts, node: &Node, log: &Log) -> Vec<Verdict> {

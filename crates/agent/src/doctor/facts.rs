@@ -47,6 +47,8 @@ pub struct Node {
 pub struct Process {
     /// Its number.
     pub pid: u32,
+    /// API servers besides.
+    pub others: Vec<u32>,
     /// Audit flags that are not as the description says: names.
     pub differs: Vec<String>,
     /// It has the log open, and the log has no name any more.

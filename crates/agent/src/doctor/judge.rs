@@ -69,7 +69,9 @@ impl Verdict {
 fn server(facts: &Facts) -> Verdict {
     let version = facts.server.minor.map_or_else(String::new, |minor| format!(", Kubernetes 1.{minor}"));
     let whose = match facts.server.distribution {
-        crate::distribution::Distribution::Other => "an API server of no distribution known here".to_owned(),
+        crate::distribution::Distribution::Other => {
+            "an API server, of no distribution that is known here".to_owned()
+        }
         known => known.to_string(),
     };
     verdict("server", Grade::Ok, format!("{whose}{version}")).seen(&facts.from)
@@ -77,7 +79,12 @@ fn server(facts: &Facts) -> Verdict {
 
 fn process(facts: &Facts) -> Vec<Verdict> {
     let Some(process) = facts.node.as_ref().and_then(|node| node.process.as_ref()) else { return Vec::new() };
-    let pid = format!("process {}", process.pid);
+    let others: Vec<String> = process.others.iter().take(5).map(u32::to_string).collect();
+    let others = match others.len() {
+        0 => String::new(),
+        _ => format!("; also {}, which --process looks at", others.join(", ")),
+    };
+    let pid = format!("process {}{others}", process.pid);
     let mut all = Vec::new();
     if process.differs.is_empty() {
         all.push(verdict("process", Grade::Ok, "runs with these flags").seen(&pid));

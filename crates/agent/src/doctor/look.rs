@@ -241,25 +241,28 @@ fn of_process(node: &Tree, pid: u32) -> anyhow::Result<Found> {
     Ok(Found { server, from: format!("process {pid}"), tree: Some(tree) })
 }
 
-/// What is mounted where in the eyes of a process; nothing where it sees what the node sees (proc_pid_mountinfo(5)).
+/// What is mounted where in the eyes of a process (proc_pid_mountinfo(5)); nothing where its root is the node's.
 fn mounts(node: &Tree, pid: u32) -> Option<Vec<Mount>> {
-    let own = node.link("/proc/1/ns", "mnt").ok();
-    if own.is_some() && own == node.link(&format!("/proc/{pid}/ns"), "mnt").ok() {
-        return None;
-    }
     let text = node.read(&format!("/proc/{pid}/mountinfo")).ok()?;
     let text = String::from_utf8_lossy(&text).into_owned();
-    let mount = |line: &str| {
-        let words: Vec<&str> = line.split(' ').collect();
-        let inside = unescaped(words.get(4)?);
-        // The root is the container's own layer.
-        (inside != "/").then(|| Mount {
-            read_only: words.get(5).is_some_and(|options| options.split(',').any(|option| option == "ro")),
-            backing: Backing::Host { path: inside.clone(), file: false },
-            inside,
-        })
-    };
-    Some(text.lines().filter_map(mount).collect())
+    let mut mounts = Vec::new();
+    for line in text.lines() {
+        let (mount, system) = line.split_once(" - ")?;
+        let words: Vec<&str> = mount.split(' ').collect();
+        let [_, _, _, root, inside, options, ..] = words[..] else { continue };
+        if inside != "/" {
+            let inside = unescaped(inside);
+            mounts.push(Mount {
+                read_only: options.split(',').any(|option| option == "ro"),
+                backing: Backing::Host { path: inside.clone(), file: false },
+                inside,
+            });
+        } else if root == "/" && !system.starts_with("overlay ") {
+            // Neither a layer nor a part of a file system, as containers have it.
+            return None;
+        }
+    }
+    Some(mounts)
 }
 
 /// A path of mountinfo, in which blanks are octal.
@@ -286,6 +289,7 @@ fn process(node: &Tree, found: &Found, asked: Option<u32>) -> Option<Process> {
     let mounts = node.read(&format!("/proc/{pid}/mountinfo")).unwrap_or_default();
     Some(Process {
         pid: *pid,
+        others: all.iter().map(|(other, _)| *other).filter(|other| other != pid).collect(),
         differs,
         writes_deleted: !path.is_empty() && writes_deleted(node, *pid, &path),
         file_mount: !path.is_empty() && String::from_utf8_lossy(&mounts).lines().any(mounted),

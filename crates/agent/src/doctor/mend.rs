@@ -80,7 +80,7 @@ pub fn lines(mends: &[Mend], server: &Server) -> Vec<String> {
                     out.extend(text.lines().map(|line| format!("  {line}")));
                 }
                 _ => {
-                    out.push("in the policy file; the API server reads it when it starts:".to_owned());
+                    out.push("in the policy file, which the API server reads when it starts:".to_owned());
                     out.extend(text.lines().map(|line| format!("  {line}")));
                 }
             },

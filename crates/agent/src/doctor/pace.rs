@@ -159,7 +159,7 @@ impl Fit {
             let each = takes(1, compress) - takes(0, compress);
             backups = (room.saturating_sub(takes(0, compress)) / each.max(1)).clamp(1, needed);
         }
-        let holds = ((size * MIB * backups) as f64 / rate) as u64;
+        let holds = (size as f64 * MIB as f64 * backups as f64 / rate) as u64;
         Fit { size, backups, compress, takes: takes(backups, compress), holds }
     }
 }
@@ -261,6 +261,7 @@ mod tests {
         // There is no room at all: as much as there is.
         assert_eq!(fit(0.1 * mib, Some(700 * MIB), false), (100, 40, true, 11));
         assert_eq!(fit(0.1 * mib, Some(0), true), (100, 1, true, 0));
+        assert_eq!(fit(u64::MAX as f64, None, false).3, 24);
     }
 
     #[test]

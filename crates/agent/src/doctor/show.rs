@@ -24,7 +24,7 @@ pub fn text(facts: &Facts, verdicts: &[Verdict], colour: Colour) -> String {
     let mut out = String::new();
     for verdict in verdicts {
         line(&mut out, verdict, colour);
-        let indent = " ".repeat(COLUMN);
+        let indent = " ".repeat(COLUMN + 2);
         for told in mend::lines(&verdict.mends, &facts.server) {
             let _ = writeln!(out, "{indent}{}", printable(&told));
         }

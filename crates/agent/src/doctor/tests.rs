@@ -132,28 +132,28 @@ fn kubeadm_healthy() {
         "kubeadm.yaml",
         KUBEADM,
         expect![[r#"
-        ok    server      kubeadm, Kubernetes 1.33 (kubeadm.yaml)
-        ok    process     runs with these flags (process 4242)
-        ok    policy      5 rules, and what they do not take is logged at Metadata (/etc/kubernetes/audit/policy.yaml)
-        ok    stages      RequestReceived is left out, refusals and panics are not
-        ok    bodies      no bodies of Secrets and tokens are logged
-        ok    mount       the log's directory is mounted from the node (/var/log/kubernetes/audit)
-        ok    format      events are written as JSON, audit.k8s.io/v1
-        ok    mode        an event is written before its request is answered
-        ok    webhook     no webhook besides
-        ok    rotation    100 backups of 100 MiB, 30 days at most (audit-log-maxage=30 audit-log-maxbackup=100 audit-log-maxsize=100)
-        ok    history     what is not shipped lasts 29.1 h on disk, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-        ok    compression backups are compressed (1.52 GB of disk at most, about)
-        ok    disk        the log is on a local disk (ext4 under /var/log/kubernetes/audit)
-        ok    space       60 % of the disk is free, enough for all backups (60.00 GB of 100.00 GB free)
-        ok    access      root reads the log without any capability, and others do not (/var/log/kubernetes/audit/audit.log is 0600 0:0, /var/log/kubernetes/audit is 0700 0:0)
-        ok    clock       the last event is 2 s old (the last event is of 2027-01-15T08:08:20Z)
+            ok    server      kubeadm, Kubernetes 1.33 (kubeadm.yaml)
+            ok    process     runs with these flags (process 4242)
+            ok    policy      5 rules, and what they do not take is logged at Metadata (/etc/kubernetes/audit/policy.yaml)
+            ok    stages      RequestReceived is left out, refusals and panics are not
+            ok    bodies      no bodies of Secrets and tokens are logged
+            ok    mount       the log's directory is mounted from the node (/var/log/kubernetes/audit)
+            ok    format      events are written as JSON, audit.k8s.io/v1
+            ok    mode        an event is written before its request is answered
+            ok    webhook     no webhook besides
+            ok    rotation    100 backups of 100 MiB, 30 days at most (audit-log-maxage=30 audit-log-maxbackup=100 audit-log-maxsize=100)
+            ok    history     what is not shipped lasts 29.1 h on disk, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+            ok    compression backups are compressed (about 1.52 GB of disk at most)
+            ok    disk        the log is on a local disk (ext4 under /var/log/kubernetes/audit)
+            ok    space       60 % of the disk is free, enough for all backups (60.00 GB of 100.00 GB free)
+            ok    access      root reads the log without any capability, and others do not (/var/log/kubernetes/audit/audit.log is 0600 0:0, /var/log/kubernetes/audit is 0700 0:0)
+            ok    clock       the last event is 2 s old (the last event is of 2027-01-15T08:08:20Z)
 
-        to follow this log
-          inputs: {apiserver: {type: file, path: /var/log/kubernetes/audit/audit.log}}
+            to follow this log
+              inputs: {apiserver: {type: file, path: /var/log/kubernetes/audit/audit.log}}
 
-        16 ok, 0 warn, 0 fail
-    "#]],
+            16 ok, 0 warn, 0 fail
+        "#]],
     );
 }
 
@@ -350,23 +350,23 @@ fn kubeadm_without_a_policy() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  policy      there is no policy, and without one nothing is logged (--audit-policy-file is not set)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-policy-file, value: "/etc/kubernetes/audit/policy.yaml"}
-                          write /etc/kubernetes/audit/policy.yaml, on every control plane node:
-                            apiVersion: audit.k8s.io/v1
-                            kind: Policy
-                            omitStages: [RequestReceived]
-                            omitManagedFields: true
-                            rules:
-                            - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
-                            - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
-                            - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
-                            - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
-                            - {level: Metadata}
-    "#]],
+            fail  policy      there is no policy, and without one nothing is logged (--audit-policy-file is not set)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-policy-file, value: "/etc/kubernetes/audit/policy.yaml"}
+                                write /etc/kubernetes/audit/policy.yaml, on every control plane node:
+                                  apiVersion: audit.k8s.io/v1
+                                  kind: Policy
+                                  omitStages: [RequestReceived]
+                                  omitManagedFields: true
+                                  rules:
+                                  - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
+                                  - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
+                                  - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
+                                  - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
+                                  - {level: Metadata}
+        "#]],
     );
 }
 
@@ -379,30 +379,30 @@ fn kubeadm_without_anything() {
         |facts| facts.node = None,
         expect![[r#"
             fail  policy      there is no policy, and without one nothing is logged (--audit-policy-file is not set)
-                              in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                                apiServer:
-                                  extraArgs:
-                                  - {name: audit-policy-file, value: "/etc/kubernetes/audit/policy.yaml"}
-                              write /etc/kubernetes/audit/policy.yaml, on every control plane node:
-                                apiVersion: audit.k8s.io/v1
-                                kind: Policy
-                                omitStages: [RequestReceived]
-                                omitManagedFields: true
-                                rules:
-                                - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
-                                - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
-                                - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
-                                - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
-                                - {level: Metadata}
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-policy-file, value: "/etc/kubernetes/audit/policy.yaml"}
+                                write /etc/kubernetes/audit/policy.yaml, on every control plane node:
+                                  apiVersion: audit.k8s.io/v1
+                                  kind: Policy
+                                  omitStages: [RequestReceived]
+                                  omitManagedFields: true
+                                  rules:
+                                  - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
+                                  - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
+                                  - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
+                                  - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
+                                  - {level: Metadata}
             fail  log         there is no audit log (--audit-log-path is not set)
-                              in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                                apiServer:
-                                  extraArgs:
-                                  - {name: audit-log-maxbackup, value: "20"}
-                                  - {name: audit-log-maxsize, value: "100"}
-                                  - {name: audit-log-path, value: "/var/log/kubernetes/audit/audit.log"}
-                                  extraVolumes:
-                                  - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxbackup, value: "20"}
+                                    - {name: audit-log-maxsize, value: "100"}
+                                    - {name: audit-log-path, value: "/var/log/kubernetes/audit/audit.log"}
+                                    extraVolumes:
+                                    - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
         "#]],
     );
 }
@@ -423,13 +423,13 @@ fn kubeadm_with_the_log_mounted_as_a_file() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  mount       the log is mounted as a file: the API server cannot rename it, so rotation fails, and what follows it sees the old one (/var/log/kubernetes/audit/audit.log on /var/log/kubernetes/audit/audit.log)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraVolumes:
-                              - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
-                          take the mount of the file out
-    "#]],
+            fail  mount       the log is mounted as a file: the API server cannot rename it, so rotation fails, and what follows it sees the old one (/var/log/kubernetes/audit/audit.log on /var/log/kubernetes/audit/audit.log)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraVolumes:
+                                    - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
+                                take the mount of the file out
+        "#]],
     );
 }
 
@@ -447,15 +447,15 @@ fn kubeadm_with_a_file_in_a_shared_directory() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  mount       the log is mounted as a file: the API server cannot rename it, so rotation fails, and what follows it sees the old one (/var/log/audit.log on /var/log/audit.log)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-path, value: "/var/log/kubernetes/audit/audit.log"}
-                              extraVolumes:
-                              - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
-                          take the mount of the file out
-    "#]],
+            fail  mount       the log is mounted as a file: the API server cannot rename it, so rotation fails, and what follows it sees the old one (/var/log/audit.log on /var/log/audit.log)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-path, value: "/var/log/kubernetes/audit/audit.log"}
+                                    extraVolumes:
+                                    - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
+                                take the mount of the file out
+        "#]],
     );
 }
 
@@ -466,12 +466,12 @@ fn kubeadm_with_the_log_not_mounted() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  mount       the log is written into the container's own layer: nobody else sees it, and it is gone with the container (/var/log/kubernetes/audit/audit.log)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraVolumes:
-                              - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
-    "#]],
+            fail  mount       the log is written into the container's own layer: nobody else sees it, and it is gone with the container (/var/log/kubernetes/audit/audit.log)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraVolumes:
+                                    - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
+        "#]],
     );
 }
 
@@ -486,12 +486,12 @@ fn kubeadm_with_a_read_only_directory() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  mount       the log's directory is mounted read-only: the API server cannot write (/var/log/kubernetes/audit)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraVolumes:
-                              - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
-    "#]],
+            fail  mount       the log's directory is mounted read-only: the API server cannot write (/var/log/kubernetes/audit)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraVolumes:
+                                    - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
+        "#]],
     );
 }
 
@@ -506,12 +506,12 @@ fn kubeadm_with_the_policy_not_mounted() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  policy      the policy file is not mounted into the container, so the API server cannot start (/etc/kubernetes/audit/policy.yaml)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraVolumes:
-                              - {name: audit-policy, hostPath: /etc/kubernetes/audit, mountPath: /etc/kubernetes/audit, pathType: DirectoryOrCreate, readOnly: true}
-    "#]],
+            fail  policy      the policy file is not mounted into the container, so the API server cannot start (/etc/kubernetes/audit/policy.yaml)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraVolumes:
+                                    - {name: audit-policy, hostPath: /etc/kubernetes/audit, mountPath: /etc/kubernetes/audit, pathType: DirectoryOrCreate, readOnly: true}
+        "#]],
     );
 }
 
@@ -524,10 +524,10 @@ fn kubeadm_with_the_legacy_format() {
         |facts| live(facts).content = Some(Content::Legacy),
         expect![[r#"
             fail  format      events are written as text lines without bodies, which auditship skips (--audit-log-format=legacy)
-                              in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                                apiServer:
-                                  extraArgs:
-                                  - {name: audit-log-format, value: "json"}
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-format, value: "json"}
             skip  history     how long backups last is not known: the rate was not measured (the log shows no events)
             fail  content     the log holds text lines of the legacy format, which auditship skips (/var/log/kubernetes/audit/audit.log)
         "#]],
@@ -542,15 +542,15 @@ fn kubeadm_with_standard_output() {
         &manifest,
         |_| {},
         expect![[r#"
-        warn  log         events go to standard output, among other lines; the kubelet rotates them away at 10 MiB × 5 (--audit-log-path=-)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-path, value: "/var/log/kubernetes/audit/audit.log"}
-                              extraVolumes:
-                              - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
-                          or follow /var/log/pods/kube-system_kube-apiserver-*/kube-apiserver/*.log with format: cri
-    "#]],
+            warn  log         events go to standard output, among other lines; the kubelet rotates them away at 10 MiB × 5 (--audit-log-path=-)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-path, value: "/var/log/kubernetes/audit/audit.log"}
+                                    extraVolumes:
+                                    - {name: audit-log, hostPath: /var/log/kubernetes/audit, mountPath: /var/log/kubernetes/audit, pathType: DirectoryOrCreate}
+                                or follow /var/log/pods/kube-system_kube-apiserver-*/kube-apiserver/*.log with format: cri
+        "#]],
     );
 }
 
@@ -561,14 +561,14 @@ fn kubeadm_with_few_backups() {
         &manifest,
         |_| {},
         expect![[r#"
-        warn  history     what is not shipped within 2.9 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxbackup, value: "83"}
-                              - {name: audit-log-maxsize, value: "100"}
-                          that holds 24.2 h and takes 1.30 GB of disk at most
-    "#]],
+            warn  history     what is not shipped within 2.9 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxbackup, value: "83"}
+                                    - {name: audit-log-maxsize, value: "100"}
+                                that holds 24.2 h and takes 1.30 GB of disk at most
+        "#]],
     );
 }
 
@@ -584,14 +584,14 @@ fn kubeadm_with_a_busy_log() {
         KUBEADM,
         change,
         expect![[r#"
-        fail  history     what is not shipped within 17 min is deleted, 24 h are wanted (10.0 MB/s over the last 5.7 h; on disk now: 5.7 h)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxbackup, value: "232"}
-                              - {name: audit-log-maxsize, value: "1000"}
-                          that holds 6.8 h and takes 32.51 GB of disk at most, which is half of what there is: more needs a larger disk
-    "#]],
+            fail  history     what is not shipped within 17 min is deleted, 24 h are wanted (10.0 MB/s over the last 5.7 h; on disk now: 5.7 h)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxbackup, value: "232"}
+                                    - {name: audit-log-maxsize, value: "1000"}
+                                that holds 6.8 h and takes 32.51 GB of disk at most, which is half of what there is: more needs a larger disk
+        "#]],
     );
 }
 
@@ -602,9 +602,9 @@ fn kubeadm_with_a_full_disk() {
         KUBEADM,
         change,
         expect![[r#"
-        fail  space       only 4 % of the disk is free: unread files are let go of below 10 %, and etcd may share it (4.00 GB of 100.00 GB free)
-                          free some, or keep less: a smaller audit-log-maxbackup, audit-log-compress=true
-    "#]],
+            fail  space       only 4 % of the disk is free: unread files are let go of below 10 %, and etcd may share it (4.00 GB of 100.00 GB free)
+                                free some, or keep less: a smaller audit-log-maxbackup, audit-log-compress=true
+        "#]],
     );
 }
 
@@ -618,12 +618,12 @@ fn kubeadm_with_more_backups_than_disk() {
         &manifest,
         change,
         expect![[r#"
-        warn  space       rotation may take 10.49 GB more than it has now, and the disk has less (6.00 GB of 20.00 GB free)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-compress, value: "true"}
-    "#]],
+            warn  space       rotation may take 10.49 GB more than it has now, and the disk has less (6.00 GB of 20.00 GB free)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-compress, value: "true"}
+        "#]],
     );
 }
 
@@ -638,12 +638,12 @@ fn kubeadm_without_rotation() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  rotation    backups are never deleted: they grow until the disk is full (no flag is set, these are the defaults)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxbackup, value: "20"}
-    "#]],
+            fail  rotation    backups are never deleted: they grow until the disk is full (no flag is set, these are the defaults)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxbackup, value: "20"}
+        "#]],
     );
 }
 
@@ -668,11 +668,36 @@ fn kubernetes_1_36_has_defaults() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  rotation    the log is never rotated: it grows until the disk is full (audit-log-maxsize=0)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxsize, value: "100"}
+            fail  rotation    the log is never rotated: it grows until the disk is full (audit-log-maxsize=0)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxsize, value: "100"}
+        "#]],
+    );
+}
+
+#[test]
+fn a_process_tells_no_version() {
+    let manifest = with(
+        KUBEADM,
+        "    - --audit-log-maxage=30\n    - --audit-log-maxbackup=100\n    - --audit-log-maxsize=100\n",
+        "    - --audit-log-maxsize=1\n",
+    );
+    defect(
+        &manifest,
+        |facts| facts.server.minor = None,
+        expect![[r#"
+        warn  rotation    an event longer than 1 MiB is lost, and a change of a large object can be (audit-log-maxsize=1)
+                            in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                              apiServer:
+                                extraArgs:
+                                - {name: audit-log-maxsize, value: "100"}
+        warn  rotation    before Kubernetes 1.36 backups are never deleted, and grow until the disk is full (audit-log-maxsize=1)
+                            in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                              apiServer:
+                                extraArgs:
+                                - {name: audit-log-maxbackup, value: "20"}
     "#]],
     );
 }
@@ -684,12 +709,12 @@ fn kubeadm_with_a_flag_that_is_no_number() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  rotation    --audit-log-maxsize is no number, so the API server cannot start: 100M
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxsize, value: "100"}
-    "#]],
+            fail  rotation    --audit-log-maxsize is no number, so the API server cannot start: 100M
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxsize, value: "100"}
+        "#]],
     );
 }
 
@@ -700,19 +725,19 @@ fn kubeadm_with_tiny_files() {
         &manifest,
         |_| {},
         expect![[r#"
-        warn  rotation    an event longer than 1 MiB is lost, and a change of a large object can be (audit-log-maxage=30 audit-log-maxbackup=100 audit-log-maxsize=1)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxsize, value: "100"}
-        fail  history     what is not shipped within 17 min is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxbackup, value: "83"}
-                              - {name: audit-log-maxsize, value: "100"}
-                          that holds 24.2 h and takes 1.30 GB of disk at most
-    "#]],
+            warn  rotation    an event longer than 1 MiB is lost, and a change of a large object can be (audit-log-maxage=30 audit-log-maxbackup=100 audit-log-maxsize=1)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxsize, value: "100"}
+            fail  history     what is not shipped within 17 min is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+                                in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                                  apiServer:
+                                    extraArgs:
+                                    - {name: audit-log-maxbackup, value: "83"}
+                                    - {name: audit-log-maxsize, value: "100"}
+                                that holds 24.2 h and takes 1.30 GB of disk at most
+        "#]],
     );
 }
 
@@ -728,11 +753,11 @@ fn kubeadm_with_batches_truncation_and_a_webhook() {
         |_| {},
         expect![[r#"
             warn  mode        events wait in memory: they are lost in a crash, and dropped when the buffer is full (--audit-log-mode=batch)
-                              take out of ClusterConfiguration's apiServer.extraArgs: audit-log-mode
+                                take out of ClusterConfiguration's apiServer.extraArgs: audit-log-mode
             warn  truncation  bodies of events over 102400 bytes are cut out (--audit-log-truncate-enabled)
-                              take out of ClusterConfiguration's apiServer.extraArgs: audit-log-truncate-enabled
+                                take out of ClusterConfiguration's apiServer.extraArgs: audit-log-truncate-enabled
             warn  webhook     every event goes to a webhook as well: twice the events downstream, unless somebody needs it (--audit-webhook-config-file=/etc/kubernetes/audit/webhook.yaml)
-                              take out of ClusterConfiguration's apiServer.extraArgs: audit-webhook-config-file
+                                take out of ClusterConfiguration's apiServer.extraArgs: audit-webhook-config-file
         "#]],
     );
 }
@@ -748,11 +773,11 @@ fn kubeadm_that_runs_otherwise() {
         KUBEADM,
         change,
         expect![[r#"
-        warn  process     runs with other flags than it is told: audit-log-maxbackup (process 4242)
-                          restart it: move its manifest out of the directory, wait until the pod is gone, move it back
-        fail  process     writes into a log that was deleted or moved away: what it writes is lost when it restarts (process 4242)
-                          restart the API server; leave its log to its own rotation (kubernetes/kubernetes#111208)
-    "#]],
+            warn  process     runs with other flags than it is told: audit-log-maxbackup (process 4242)
+                                restart it: move its manifest out of the directory, wait until the pod is gone, move it back
+            fail  process     writes into a log that was deleted or moved away: what it writes is lost when it restarts (process 4242)
+                                restart the API server; leave its log to its own rotation (kubernetes/kubernetes#111208)
+        "#]],
     );
 }
 
@@ -763,9 +788,9 @@ fn kubeadm_with_logrotate() {
         KUBEADM,
         change,
         expect![[r#"
-        fail  logrotate   logrotate rotates the log too: what it truncates or moves away is lost to the API server's own rotation (/etc/logrotate.d/kubernetes)
-                          take it out of /etc/logrotate.d/kubernetes
-    "#]],
+            fail  logrotate   logrotate rotates the log too: what it truncates or moves away is lost to the API server's own rotation (/etc/logrotate.d/kubernetes)
+                                take it out of /etc/logrotate.d/kubernetes
+        "#]],
     );
 }
 
@@ -776,9 +801,9 @@ fn kubeadm_in_memory() {
         KUBEADM,
         change,
         expect![[r#"
-        fail  disk        the log is in memory: it is gone when the node restarts, and takes memory from it (tmpfs under /var/log/kubernetes/audit)
-                          put the log on a local disk, /var/log/kubernetes/audit for example
-    "#]],
+            fail  disk        the log is in memory: it is gone when the node restarts, and takes memory from it (tmpfs under /var/log/kubernetes/audit)
+                                put the log on a local disk, /var/log/kubernetes/audit for example
+        "#]],
     );
 }
 
@@ -790,7 +815,7 @@ fn kubeadm_with_a_log_of_somebody_else() {
         change,
         expect![[r#"
             warn  access      the log is user 1000's alone: root without capabilities, which the chart uses, cannot read it (/var/log/kubernetes/audit/audit.log is 0600 1000:0, /var/log/kubernetes/audit is 0700 0:0)
-                              give the agent CAP_DAC_READ_SEARCH: audit.rootOwned=false in the chart, or `auditship manifests … --owner 1000`
+                                give the agent CAP_DAC_READ_SEARCH: audit.rootOwned=false in the chart, or `auditship manifests … --owner 1000`
         "#]],
     );
 }
@@ -805,9 +830,9 @@ fn kubeadm_with_a_log_for_everybody() {
         KUBEADM,
         change,
         expect![[r#"
-        warn  access      everybody on the node may read the log, with the tokens in it (/var/log/kubernetes/audit/audit.log is 0644 0:0, /var/log/kubernetes/audit is 0755 0:0)
-                          run: chmod 700 /var/log/kubernetes/audit && chmod 600 /var/log/kubernetes/audit/audit.log
-    "#]],
+            warn  access      everybody on the node may read the log, with the tokens in it (/var/log/kubernetes/audit/audit.log is 0644 0:0, /var/log/kubernetes/audit is 0755 0:0)
+                                run: chmod 700 /var/log/kubernetes/audit && chmod 600 /var/log/kubernetes/audit/audit.log
+        "#]],
     );
 }
 
@@ -826,7 +851,7 @@ fn kubeadm_without_permission() {
             skip  policy      the policy file cannot be read: Permission denied (os error 13) (/etc/kubernetes/audit/policy.yaml)
             skip  history     how long backups last is not known: the rate was not measured (the log shows no events)
             skip  access      user 1000 cannot read it: Permission denied (os error 13) (/var/log/kubernetes/audit/audit.log)
-                              run this as root, as the agent will be
+                                run this as root, as the agent will be
         "#]],
     );
 }
@@ -843,7 +868,7 @@ fn kubeadm_that_has_not_written() {
         expect![[r#"
             skip  history     how long backups last is not known: the rate was not measured (the log shows no events)
             fail  access      there is no such file: the API server has not written, or writes elsewhere (/var/log/kubernetes/audit/audit.log)
-                              look at the API server's own log: an audit backend that cannot start is told there
+                                look at the API server's own log: an audit backend that cannot start is told there
         "#]],
     );
     let change = |facts: &mut Facts| {
@@ -856,7 +881,7 @@ fn kubeadm_that_has_not_written() {
         expect![[r#"
             skip  history     how long backups last is not known: the rate was not measured (the log shows no events)
             fail  access      the log's directory does not exist on the node (/var/log/kubernetes/audit)
-                              run: mkdir -p -m 700 /var/log/kubernetes/audit
+                                run: mkdir -p -m 700 /var/log/kubernetes/audit
         "#]],
     );
 }
@@ -867,17 +892,17 @@ fn kubeadm_with_a_wrong_clock_and_with_silence() {
         KUBEADM,
         |facts| facts.node.as_mut().unwrap().now = at(-3000),
         expect![[r#"
-        warn  clock       the last event is 58 min ahead of this clock (the last event is of 2027-01-15T08:08:20Z)
-                          set the node's clock by NTP (chronyc tracking, timedatectl)
-    "#]],
+            warn  clock       the last event is 58 min ahead of this clock (the last event is of 2027-01-15T08:08:20Z)
+                                set the node's clock by NTP (chronyc tracking, timedatectl)
+        "#]],
     );
     defect(
         KUBEADM,
         |facts| facts.node.as_mut().unwrap().now = at(20_000),
         expect![[r#"
-        warn  clock       no event for 5.4 h: the API server is down, its log is another one, or this clock is wrong (the last event is of 2027-01-15T08:08:20Z)
-                          see whether the API server runs, and whether --audit-log-path is this file
-    "#]],
+            warn  clock       no event for 5.4 h: the API server is down, its log is another one, or this clock is wrong (the last event is of 2027-01-15T08:08:20Z)
+                                see whether the API server runs, and whether --audit-log-path is this file
+        "#]],
     );
 }
 
@@ -901,75 +926,75 @@ fn kubeadm_with_a_policy_that() {
         (
             "rules: [{level: None}]",
             expect![[r#"
-            fail  policy      every rule says None (1 rule), so nothing is logged (/etc/kubernetes/audit/policy.yaml)
-                              in the policy file; the API server reads it when it starts:
-                                rules:
-                                # …the others, then:
-                                - {level: Metadata}
-        "#]],
+                fail  policy      every rule says None (1 rule), so nothing is logged (/etc/kubernetes/audit/policy.yaml)
+                                    in the policy file, which the API server reads when it starts:
+                                      rules:
+                                      # …the others, then:
+                                      - {level: Metadata}
+            "#]],
         ),
         (
             "rules: [{level: None}, {level: Metadata}]",
             expect![[r#"
-            fail  policy      the first rule takes every request and logs nothing of it (/etc/kubernetes/audit/policy.yaml)
-                              the first rule that matches decides: move it to the end, or narrow it
-        "#]],
+                fail  policy      the first rule takes every request and logs nothing of it (/etc/kubernetes/audit/policy.yaml)
+                                    the first rule that matches decides: move it to the end, or narrow it
+            "#]],
         ),
         (
             "rules: [{level: Metadata, verbs: [create]}]",
             expect![[r#"
-            warn  policy      what no rule takes is not logged (1 rule, none for the rest) (/etc/kubernetes/audit/policy.yaml)
-                              in the policy file; the API server reads it when it starts:
-                                rules:
-                                # …the others, then:
-                                - {level: Metadata}
-        "#]],
+                warn  policy      what no rule takes is not logged (1 rule, none for the rest) (/etc/kubernetes/audit/policy.yaml)
+                                    in the policy file, which the API server reads when it starts:
+                                      rules:
+                                      # …the others, then:
+                                      - {level: Metadata}
+            "#]],
         ),
         (
             "rules: [{level: Metadata, verbs: [create]}, {level: None}]",
             expect![[r#"
-            warn  policy      what no rule takes is not logged (2 rules, the last one says None) (/etc/kubernetes/audit/policy.yaml)
-                              in the policy file; the API server reads it when it starts:
-                                rules:
-                                # …the others, then:
-                                - {level: Metadata}
-        "#]],
+                warn  policy      what no rule takes is not logged (2 rules, the last one says None) (/etc/kubernetes/audit/policy.yaml)
+                                    in the policy file, which the API server reads when it starts:
+                                      rules:
+                                      # …the others, then:
+                                      - {level: Metadata}
+            "#]],
         ),
         (
             "rules: [{level: Metadata}, {level: Request, verbs: [create]}]",
             expect![[r#"
-            warn  policy      rule 1 of 2 takes every request, so those after it never match (/etc/kubernetes/audit/policy.yaml)
-                              the first rule that matches decides: move it to the end, or narrow it
-        "#]],
+                warn  policy      rule 1 of 2 takes every request, so those after it never match (/etc/kubernetes/audit/policy.yaml)
+                                    the first rule that matches decides: move it to the end, or narrow it
+            "#]],
         ),
         // Logs too much.
         (
             "rules: [{level: RequestResponse}]",
             expect![[r#"
-            warn  policy      what no narrower rule takes is logged with both bodies (1 rule): many times the bytes (/etc/kubernetes/audit/policy.yaml)
-                              in the policy file; the API server reads it when it starts:
-                                rules:
-                                # …the others, then:
-                                - {level: Metadata}
-            warn  bodies      credentials are written to the node's disk with the bodies of what holds them (secrets by rule 1, serviceaccounts/token by rule 1, tokenreviews by rule 1)
-                              in the policy file; the API server reads it when it starts:
-                                rules:
-                                # in front of the rules named above; auditship takes them out, but the file on the node has them
-                                - level: Metadata
-                                  resources:
-                                  - {group: '', resources: [secrets, serviceaccounts/token]}
-                                  - {group: authentication.k8s.io, resources: [tokenreviews]}
-        "#]],
+                warn  policy      what no narrower rule takes is logged with both bodies (1 rule): many times the bytes (/etc/kubernetes/audit/policy.yaml)
+                                    in the policy file, which the API server reads when it starts:
+                                      rules:
+                                      # …the others, then:
+                                      - {level: Metadata}
+                warn  bodies      credentials are written to the node's disk with the bodies of what holds them (secrets by rule 1, serviceaccounts/token by rule 1, tokenreviews by rule 1)
+                                    in the policy file, which the API server reads when it starts:
+                                      rules:
+                                      # in front of the rules named above; auditship takes them out, but the file on the node has them
+                                      - level: Metadata
+                                        resources:
+                                        - {group: '', resources: [secrets, serviceaccounts/token]}
+                                        - {group: authentication.k8s.io, resources: [tokenreviews]}
+            "#]],
         ),
         // Misspells a key.
         (
             "rules: [{level: None, resource: [{resources: [leases]}]}, {level: Metadata}]",
             expect![[r#"
-            fail  policy      the first rule takes every request and logs nothing of it (/etc/kubernetes/audit/policy.yaml)
-                              the first rule that matches decides: move it to the end, or narrow it
-            fail  policy      the API server passes over keys that it does not know: rules[0].resource (/etc/kubernetes/audit/policy.yaml)
-                              a misspelt key makes a rule match more than was meant: correct it
-        "#]],
+                fail  policy      the first rule takes every request and logs nothing of it (/etc/kubernetes/audit/policy.yaml)
+                                    the first rule that matches decides: move it to the end, or narrow it
+                fail  policy      the API server passes over keys that it does not know: rules[0].resource (/etc/kubernetes/audit/policy.yaml)
+                                    a misspelt key makes a rule match more than was meant: correct it
+            "#]],
         ),
     ] {
         defect(KUBEADM, |facts| policy(facts, rest), want);
@@ -982,31 +1007,31 @@ fn kubeadm_with_a_policy_whose_stages() {
         (
             "",
             expect![[r#"
-            warn  stages      RequestReceived is logged too: nearly twice the events, and nothing that the later one lacks
-                              in the policy file; the API server reads it when it starts:
-                                omitStages: [RequestReceived]
-        "#]],
+                warn  stages      RequestReceived is logged too: nearly twice the events, and nothing that the later one lacks
+                                    in the policy file, which the API server reads when it starts:
+                                      omitStages: [RequestReceived]
+            "#]],
         ),
         (
             "ResponseStarted, RequestReceived, Panic",
             expect![[r#"
-            warn  stages      ResponseStarted is left out, and with it every refused authentication (401)
-                              take ResponseStarted out of omitStages
-        "#]],
+                warn  stages      ResponseStarted is left out, and with it every refused authentication (401)
+                                    take ResponseStarted out of omitStages
+            "#]],
         ),
         (
             "RequestReceived, Panic",
             expect![[r#"
-            warn  stages      Panic is left out: requests that crash their handler leave no trace
-                              take Panic out of omitStages
-        "#]],
+                warn  stages      Panic is left out: requests that crash their handler leave no trace
+                                    take Panic out of omitStages
+            "#]],
         ),
         (
             "ResponseComplete",
             expect![[r#"
-            fail  stages      ResponseComplete is left out, which is nearly every event
-                              take ResponseComplete out of omitStages
-        "#]],
+                fail  stages      ResponseComplete is left out, which is nearly every event
+                                    take ResponseComplete out of omitStages
+            "#]],
         ),
     ] {
         let text = with(mend::POLICY, "omitStages: [RequestReceived]", &format!("omitStages: [{stages}]"));
@@ -1021,59 +1046,59 @@ fn kubeadm_with_a_policy_file_that_is_not_one() {
             Seen::Missing,
             expect![[r#"
                 fail  policy      the policy file does not exist, so the API server cannot start (/etc/kubernetes/audit/policy.yaml)
-                                  write /etc/kubernetes/audit/policy.yaml, on every control plane node:
-                                    apiVersion: audit.k8s.io/v1
-                                    kind: Policy
-                                    omitStages: [RequestReceived]
-                                    omitManagedFields: true
-                                    rules:
-                                    - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
-                                    - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
-                                    - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
-                                    - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
-                                    - {level: Metadata}
+                                    write /etc/kubernetes/audit/policy.yaml, on every control plane node:
+                                      apiVersion: audit.k8s.io/v1
+                                      kind: Policy
+                                      omitStages: [RequestReceived]
+                                      omitManagedFields: true
+                                      rules:
+                                      - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
+                                      - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
+                                      - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
+                                      - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
+                                      - {level: Metadata}
             "#]],
         ),
         (
             Seen::Is(b"\x7fELF\x00".to_vec()),
             expect![[r#"
                 fail  policy      the policy file is no policy, so the API server cannot start: not text, and so no YAML (/etc/kubernetes/audit/policy.yaml)
-                                  write /etc/kubernetes/audit/policy.yaml, on every control plane node:
-                                    apiVersion: audit.k8s.io/v1
-                                    kind: Policy
-                                    omitStages: [RequestReceived]
-                                    omitManagedFields: true
-                                    rules:
-                                    - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
-                                    - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
-                                    - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
-                                    - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
-                                    - {level: Metadata}
+                                    write /etc/kubernetes/audit/policy.yaml, on every control plane node:
+                                      apiVersion: audit.k8s.io/v1
+                                      kind: Policy
+                                      omitStages: [RequestReceived]
+                                      omitManagedFields: true
+                                      rules:
+                                      - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
+                                      - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
+                                      - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
+                                      - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
+                                      - {level: Metadata}
             "#]],
         ),
         (
             Seen::Is(mend::POLICY.replace("/v1\n", "/v1beta1\n").into_bytes()),
             expect![[r#"
-            fail  policy      the policy is audit.k8s.io/v1beta1, which Kubernetes 1.24 and later refuse (/etc/kubernetes/audit/policy.yaml)
-                              in the policy file; the API server reads it when it starts:
-                                apiVersion: audit.k8s.io/v1
-        "#]],
+                fail  policy      the policy is audit.k8s.io/v1beta1, which Kubernetes 1.24 and later refuse (/etc/kubernetes/audit/policy.yaml)
+                                    in the policy file, which the API server reads when it starts:
+                                      apiVersion: audit.k8s.io/v1
+            "#]],
         ),
         (
             Seen::Is(b"kind: Pod".to_vec()),
             expect![[r#"
                 fail  policy      the policy file is no policy, so the API server cannot start: no audit policy: it wants apiVersion: audit.k8s.io/v1 and kind: Policy (/etc/kubernetes/audit/policy.yaml)
-                                  write /etc/kubernetes/audit/policy.yaml, on every control plane node:
-                                    apiVersion: audit.k8s.io/v1
-                                    kind: Policy
-                                    omitStages: [RequestReceived]
-                                    omitManagedFields: true
-                                    rules:
-                                    - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
-                                    - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
-                                    - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
-                                    - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
-                                    - {level: Metadata}
+                                    write /etc/kubernetes/audit/policy.yaml, on every control plane node:
+                                      apiVersion: audit.k8s.io/v1
+                                      kind: Policy
+                                      omitStages: [RequestReceived]
+                                      omitManagedFields: true
+                                      rules:
+                                      - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
+                                      - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
+                                      - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
+                                      - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
+                                      - {level: Metadata}
             "#]],
         ),
     ] {
@@ -1088,17 +1113,17 @@ fn kind_without_a_mount() {
         &manifest,
         |facts| facts.server.distribution = Distribution::Kind,
         expect![[r#"
-        fail  mount       the log is written into the container's own layer: nobody else sees it, and it is gone with the container (/var/log/kubernetes/kube-apiserver-audit.log)
-                          in kind's cluster configuration, under the control-plane node:
-                            kubeadmConfigPatches:
-                            - |
-                              kind: ClusterConfiguration
-                              apiServer:
-                                extraVolumes:
-                                - {name: audit-log, hostPath: /var/log/kubernetes, mountPath: /var/log/kubernetes, pathType: DirectoryOrCreate}
-                            extraMounts:
-                            - {hostPath: ./audit-log, containerPath: /var/log/kubernetes, readOnly: false}
-    "#]],
+            fail  mount       the log is written into the container's own layer: nobody else sees it, and it is gone with the container (/var/log/kubernetes/kube-apiserver-audit.log)
+                                in kind's cluster configuration, under the control-plane node:
+                                  kubeadmConfigPatches:
+                                  - |
+                                    kind: ClusterConfiguration
+                                    apiServer:
+                                      extraVolumes:
+                                      - {name: audit-log, hostPath: /var/log/kubernetes, mountPath: /var/log/kubernetes, pathType: DirectoryOrCreate}
+                                  extraMounts:
+                                  - {hostPath: ./audit-log, containerPath: /var/log/kubernetes, readOnly: false}
+        "#]],
     );
 }
 
@@ -1109,13 +1134,13 @@ fn rke2_as_it_comes() {
         &manifest,
         |_| {},
         expect![[r#"
-        warn  history     what is not shipped within 2.9 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-                          in /etc/rancher/rke2/config.yaml.d/90-audit.yaml, on every server:
-                            kube-apiserver-arg+:
-                            - audit-log-maxbackup=83
-                            - audit-log-maxsize=100
-                          that holds 24.2 h and takes 8.91 GB of disk at most
-    "#]],
+            warn  history     what is not shipped within 2.9 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+                                in /etc/rancher/rke2/config.yaml.d/90-audit.yaml, on every server:
+                                  kube-apiserver-arg+:
+                                  - audit-log-maxbackup=83
+                                  - audit-log-maxsize=100
+                                that holds 24.2 h and takes 8.91 GB of disk at most
+        "#]],
     );
     // A log elsewhere, of which older versions mounted the file alone.
     let manifest = with(
@@ -1128,10 +1153,10 @@ fn rke2_as_it_comes() {
         |_| {},
         expect![[r#"
             fail  mount       the log is mounted as a file: the API server cannot rename it, so rotation fails, and what follows it sees the old one (/var/lib/rancher/rke2/server/logs on /var/lib/rancher/rke2/server/logs/audit.log)
-                              in /etc/rancher/rke2/config.yaml.d/90-audit.yaml, on every server:
-                                kube-apiserver-extra-mount+:
-                                - "/var/lib/rancher/rke2/server/logs:/var/lib/rancher/rke2/server/logs:rw"
-                              take the mount of the file out
+                                in /etc/rancher/rke2/config.yaml.d/90-audit.yaml, on every server:
+                                  kube-apiserver-extra-mount+:
+                                  - "/var/lib/rancher/rke2/server/logs:/var/lib/rancher/rke2/server/logs:rw"
+                                take the mount of the file out
         "#]],
     );
 }
@@ -1143,26 +1168,26 @@ fn k3s_as_it_comes() {
         |_| {},
         expect![[r#"
             fail  policy      there is no policy, and without one nothing is logged (--audit-policy-file is not set)
-                              in /etc/rancher/k3s/config.yaml.d/90-audit.yaml, on every server:
-                                kube-apiserver-arg+:
-                                - audit-policy-file=/var/lib/rancher/k3s/server/audit.yaml
-                              write /var/lib/rancher/k3s/server/audit.yaml, on every control plane node:
-                                apiVersion: audit.k8s.io/v1
-                                kind: Policy
-                                omitStages: [RequestReceived]
-                                omitManagedFields: true
-                                rules:
-                                - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
-                                - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
-                                - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
-                                - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
-                                - {level: Metadata}
+                                in /etc/rancher/k3s/config.yaml.d/90-audit.yaml, on every server:
+                                  kube-apiserver-arg+:
+                                  - audit-policy-file=/var/lib/rancher/k3s/server/audit.yaml
+                                write /var/lib/rancher/k3s/server/audit.yaml, on every control plane node:
+                                  apiVersion: audit.k8s.io/v1
+                                  kind: Policy
+                                  omitStages: [RequestReceived]
+                                  omitManagedFields: true
+                                  rules:
+                                  - {level: None, nonResourceURLs: ['/healthz*', '/livez*', '/readyz*', '/logs*', /metrics, '/openapi/*', '/swagger*', /version]}
+                                  - {level: Metadata, resources: [{group: authentication.k8s.io, resources: [tokenreviews]}]}
+                                  - {level: RequestResponse, resources: [{group: authorization.k8s.io, resources: [subjectaccessreviews]}]}
+                                  - {level: RequestResponse, verbs: [create, update, patch, delete, deletecollection], resources: [{group: '', resources: [pods]}]}
+                                  - {level: Metadata}
             fail  log         there is no audit log (--audit-log-path is not set)
-                              in /etc/rancher/k3s/config.yaml.d/90-audit.yaml, on every server:
-                                kube-apiserver-arg+:
-                                - audit-log-maxbackup=20
-                                - audit-log-maxsize=100
-                                - audit-log-path=/var/lib/rancher/k3s/server/logs/audit.log
+                                in /etc/rancher/k3s/config.yaml.d/90-audit.yaml, on every server:
+                                  kube-apiserver-arg+:
+                                  - audit-log-maxbackup=20
+                                  - audit-log-maxsize=100
+                                  - audit-log-path=/var/lib/rancher/k3s/server/logs/audit.log
         "#]],
     );
 }
@@ -1175,12 +1200,12 @@ fn k3s_with_its_arguments_in_the_unit() {
         &manifest,
         change,
         expect![[r#"
-        warn  history     what is not shipped within 87 min is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-                          in ExecStart of /etc/systemd/system/k3s.service (arguments there replace those of config.yaml):
-                            '--kube-apiserver-arg=audit-log-maxbackup=83' \
-                            '--kube-apiserver-arg=audit-log-maxsize=100' \
-                          that holds 24.2 h and takes 8.91 GB of disk at most
-    "#]],
+            warn  history     what is not shipped within 87 min is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+                                in ExecStart of /etc/systemd/system/k3s.service (arguments there replace those of config.yaml):
+                                  '--kube-apiserver-arg=audit-log-maxbackup=83' \
+                                  '--kube-apiserver-arg=audit-log-maxsize=100' \
+                                that holds 24.2 h and takes 8.91 GB of disk at most
+        "#]],
     );
 }
 
@@ -1192,14 +1217,14 @@ fn kops_as_documented() {
         &manifest,
         |_| {},
         expect![[r#"
-        fail  history     what is not shipped within 17 min is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-                          in the cluster's spec:
-                            spec:
-                              kubeAPIServer:
-                                auditLogMaxBackups: 83
-                                auditLogMaxSize: 100
-                          that holds 24.2 h and takes 8.91 GB of disk at most
-    "#]],
+            fail  history     what is not shipped within 17 min is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+                                in the cluster's spec:
+                                  spec:
+                                    kubeAPIServer:
+                                      auditLogMaxBackups: 83
+                                      auditLogMaxSize: 100
+                                that holds 24.2 h and takes 8.91 GB of disk at most
+        "#]],
     );
 }
 
@@ -1210,26 +1235,26 @@ fn talos_as_it_comes() {
         &manifest,
         |_| {},
         expect![[r#"
-        warn  history     what is not shipped within 2.9 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-                          as a patch of the machine configuration:
-                            cluster:
-                              apiServer:
-                                extraArgs:
-                                  audit-log-maxbackup: "83"
-                                  audit-log-maxsize: "100"
-                          that holds 24.2 h and takes 8.91 GB of disk at most
-    "#]],
+            warn  history     what is not shipped within 2.9 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+                                as a patch of the machine configuration:
+                                  cluster:
+                                    apiServer:
+                                      extraArgs:
+                                        audit-log-maxbackup: "83"
+                                        audit-log-maxsize: "100"
+                                that holds 24.2 h and takes 8.91 GB of disk at most
+        "#]],
     );
     defect(
         TALOS,
         |facts| policy(facts, "rules: [{level: None}]"),
         expect![[r#"
-        fail  policy      every rule says None (1 rule), so nothing is logged (/system/config/kubernetes/kube-apiserver/auditpolicy.yaml)
-                          in the machine configuration, under cluster.apiServer.auditPolicy:
-                            rules:
-                            # …the others, then:
-                            - {level: Metadata}
-    "#]],
+            fail  policy      every rule says None (1 rule), so nothing is logged (/system/config/kubernetes/kube-apiserver/auditpolicy.yaml)
+                                in the machine configuration, under cluster.apiServer.auditPolicy:
+                                  rules:
+                                  # …the others, then:
+                                  - {level: Metadata}
+        "#]],
     );
 }
 
@@ -1240,21 +1265,21 @@ fn openshift_as_it_comes() {
         &manifest,
         |_| {},
         expect![[r#"
-        warn  history     what is not shipped within 5.8 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
-                          OpenShift's operator owns these flags, and only overrides that it does not support change them:
-                            --audit-log-maxbackup=83 --audit-log-maxsize=100
-                          that holds 24.2 h and takes 8.91 GB of disk at most
-    "#]],
+            warn  history     what is not shipped within 5.8 h is deleted, 24 h are wanted (100.0 kB/s over the last 5.7 h; on disk now: 5.7 h)
+                                OpenShift's operator owns these flags, and only overrides that it does not support change them:
+                                  --audit-log-maxbackup=83 --audit-log-maxsize=100
+                                that holds 24.2 h and takes 8.91 GB of disk at most
+        "#]],
     );
     defect(
         OPENSHIFT,
         |facts| policy(facts, "rules: [{level: RequestResponse}]"),
         expect![[r#"
-        warn  policy      what no narrower rule takes is logged with both bodies (1 rule): many times the bytes (/etc/kubernetes/static-pod-resources/configmaps/kube-apiserver-audit-policies/policy.yaml)
-                          run: oc patch apiserver cluster --type merge -p '{"spec":{"audit":{"profile":"Default"}}}'    # or WriteRequestBodies; policies are profiles here
-        warn  bodies      credentials are written to the node's disk with the bodies of what holds them (secrets by rule 1, serviceaccounts/token by rule 1, tokenreviews by rule 1)
-                          run: oc patch apiserver cluster --type merge -p '{"spec":{"audit":{"profile":"Default"}}}'    # or WriteRequestBodies; policies are profiles here
-    "#]],
+            warn  policy      what no narrower rule takes is logged with both bodies (1 rule): many times the bytes (/etc/kubernetes/static-pod-resources/configmaps/kube-apiserver-audit-policies/policy.yaml)
+                                run: oc patch apiserver cluster --type merge -p '{"spec":{"audit":{"profile":"Default"}}}'    # or WriteRequestBodies; policies are profiles here
+            warn  bodies      credentials are written to the node's disk with the bodies of what holds them (secrets by rule 1, serviceaccounts/token by rule 1, tokenreviews by rule 1)
+                                run: oc patch apiserver cluster --type merge -p '{"spec":{"audit":{"profile":"Default"}}}'    # or WriteRequestBodies; policies are profiles here
+        "#]],
     );
 }
 
@@ -1271,12 +1296,12 @@ fn off_the_node_a_rate_can_be_told() {
     expect![[r#"
         skip  policy      the policy file was not looked at (/etc/kubernetes/audit/policy.yaml)
         warn  history     what is not shipped within 5.8 h is deleted, 24 h are wanted (500.0 kB/s)
-                          in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
-                            apiServer:
-                              extraArgs:
-                              - {name: audit-log-maxbackup, value: "206"}
-                              - {name: audit-log-maxsize, value: "200"}
-                          that holds 24 h and takes 5.82 GB of disk at most
+                            in ClusterConfiguration (v1beta4); an entry of the same name is replaced:
+                              apiServer:
+                                extraArgs:
+                                - {name: audit-log-maxbackup, value: "206"}
+                                - {name: audit-log-maxsize, value: "200"}
+                            that holds 24 h and takes 5.82 GB of disk at most
         skip  disk        the file itself, its disk and the clock were not looked at (--root DIR looks at a node's files below DIR)
     "#]].assert_eq(&bad(&facts, told));
 }
@@ -1336,4 +1361,40 @@ fn nothing_from_a_file_moves_a_cursor() {
     assert!(!show::text(&facts, &verdicts, Colour::No).contains('\u{1b}'));
     assert!(!show::json(&facts, &verdicts).to_string().contains("\\u001b"));
     assert!(show::text(&facts, &verdicts, Colour::Yes).contains("\u{1b}[32mok"));
+}
+
+mod anything {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever a manifest and a policy hold, there is an error or a verdict, and nothing in it acts on a terminal.
+        #[test]
+        fn is_judged(
+            which in 0..7usize,
+            holes in proptest::collection::vec((any::<prop::sample::Index>(), 0..12usize, "[ -~\n\u{1b}\u{202e}]{0,8}"), 0..6),
+            policy in "(apiVersion: audit.k8s.io/v1\nkind: Policy\n)?[ -~\n]{0,80}",
+            rate in any::<u64>(),
+        ) {
+            let mut text = [KUBEADM, KIND, RKE2, K3S, KOPS, TALOS, OPENSHIFT][which].as_bytes().to_vec();
+            for (at, length, instead) in holes {
+                let at = at.index(text.len());
+                text.splice(at..(at + length).min(text.len()), instead.bytes());
+            }
+            let Ok(documents) = yaml::documents(&text) else { return Ok(()) };
+            let Some(server) = rancher::read("x", &documents).or_else(|| Server::read(&documents).ok()) else {
+                return Ok(());
+            };
+            let node = node(&server);
+            let policy = Some(Seen::Is(policy.into_bytes()));
+            let facts = Facts { server, from: "x".to_owned(), policy, node: Some(node) };
+            let rate = Some(super::super::Rate::told(rate as f64));
+            let verdicts = examine(&facts, Wanted { rate, ..wanted() });
+            prop_assert!(verdicts.len() > 1);
+            let shown = show::text(&facts, &verdicts, Colour::No);
+            prop_assert!(!shown.contains(['\u{1b}', '\u{202e}']), "{shown}");
+        }
+    }
 }

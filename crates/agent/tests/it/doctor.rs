@@ -141,8 +141,10 @@ fn what_only_the_process_shows() {
 fn a_process_with_other_flags_is_told() {
     let node = kubeadm();
     node.process(4242, &KUBEADM.replace("maxbackup=100", "maxbackup=10"));
+    node.process(4243, "- --audit-log-path=/other");
     let (verdicts, _) = node.verdicts(&[]);
     assert_eq!(grades(&verdicts, "process"), ["warn"]);
+    assert!(said(&verdicts, "process").contains("process 4242; also 4243"), "{verdicts:#}");
     assert!(said(&verdicts, "process").contains("audit-log-maxbackup"), "{verdicts:#}");
 }
 
@@ -254,6 +256,14 @@ fn a_process_without_a_manifest_is_seen_with_its_own_eyes() {
     node.write("/proc/77/mountinfo", "1 0 8:1 / / rw - overlay overlay rw\n");
     let (verdicts, code) = node.verdicts(&[]);
     assert_eq!((grades(&verdicts, "mount"), code), (vec!["fail"], 2), "{verdicts:#}");
+    // A unit of the node, with a mount namespace of its own: its root is the node's.
+    node.write(
+        "/proc/77/mountinfo",
+        "1 0 8:1 / / rw - ext4 /dev/sda rw\n2 1 0:9 / /tmp rw - tmpfs tmpfs rw\n",
+    );
+    let (verdicts, _) = node.verdicts(&[]);
+    assert_eq!(grades(&verdicts, "mount"), ["ok"], "{verdicts:#}");
+    assert!(said(&verdicts, "mount").contains("on the node itself"), "{verdicts:#}");
     node.write("/proc/78/cmdline", "etcd\0--name=x\0");
     let ran = node.doctor(&["--process", "78"]);
     assert!(ran.code == 1 && ran.err.contains("process 78 is no kube-apiserver"), "{ran:?}");
