@@ -119,6 +119,9 @@ fn history(
         let text = "how long backups last is not known: the rate was not measured";
         let seen = match log {
             Some(log) if log.span().is_some() => "the log holds less than 30 s of events",
+            Some(Log { file: Seen::Refused(_) | Seen::Is(Live { refused: Some(_), .. }), .. }) => {
+                "the log cannot be read"
+            }
             Some(_) => "the log shows no events",
             None => "--rate 500KB/s says how fast it grows",
         };

@@ -117,7 +117,7 @@ fn on_node(node: &Tree, asked: &Asked) -> anyhow::Result<Found> {
     for (path, whose) in [of_rke2].into_iter().chain(pods) {
         let text = match node.read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            text => text.with_context(|| format!("read {path}"))?,
+            text => text.map_err(|error| unread(&path, error))?,
         };
         let documents = yaml::documents(&text).map_err(|why| anyhow!("{path}: {why}"))?;
         let mut server = Server::read(&documents).map_err(|why| anyhow!("{path}: {why}"))?;
@@ -156,7 +156,7 @@ fn settings(node: &Tree, name: &str, unit: &str) -> anyhow::Result<Option<(Setti
         match node.read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             text => {
-                let text = text.with_context(|| format!("read {path}"))?;
+                let text = text.map_err(|error| unread(&path, error))?;
                 let documents = yaml::documents(&text).map_err(|why| anyhow!("{path}: {why}"))?;
                 settings.file(&documents);
                 from.push(path);
@@ -178,6 +178,12 @@ fn settings(node: &Tree, name: &str, unit: &str) -> anyhow::Result<Option<(Setti
         from.push(format!("/var/lib/rancher/{name}"));
     }
     Ok(server.then(|| (settings, from.join(", "))))
+}
+
+/// A file that cannot be read, and what to do where only a permission is missing.
+fn unread(path: &str, error: io::Error) -> anyhow::Error {
+    let root = if error.kind() == io::ErrorKind::PermissionDenied { "; run this as root" } else { "" };
+    anyhow!("read {path}: {error}{root}")
 }
 
 /// OpenShift's API server has its flags from a file.

@@ -849,7 +849,7 @@ fn kubeadm_without_permission() {
         change,
         expect![[r#"
             skip  policy      the policy file cannot be read: Permission denied (os error 13) (/etc/kubernetes/audit/policy.yaml)
-            skip  history     how long backups last is not known: the rate was not measured (the log shows no events)
+            skip  history     how long backups last is not known: the rate was not measured (the log cannot be read)
             skip  access      user 1000 cannot read it: Permission denied (os error 13) (/var/log/kubernetes/audit/audit.log)
                                 run this as root, as the agent will be
         "#]],

@@ -344,7 +344,10 @@ fn a_manifest_that_may_not_be_read() {
         return;
     }
     let ran = node.doctor(&[]);
-    assert!(ran.code == 1 && ran.err.contains("Permission denied"), "{ran:?}");
+    assert!(
+        ran.code == 1 && ran.err.contains("Permission denied (os error 13); run this as root"),
+        "{ran:?}"
+    );
 }
 
 #[test]
