@@ -50,7 +50,7 @@ impl Origin {
             version: text("version")?,
             revision: if changed { revision + "-dirty" } else { revision },
             created: jiff::Timestamp::from_second(seconds)?.to_string(),
-            source: text("repository")?,
+            source: env!("CARGO_PKG_REPOSITORY").to_owned(),
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::backends::tools;
 use crate::corpus::{self, Corpus};
 use crate::{http, repo};
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::{ServerConnection, StreamOwned};
 use serde_json::Value;
@@ -279,7 +280,7 @@ fn follows(root: &Root, image: &Image) -> Result<()> {
     }
     let status = capabilities.context("the agent's process was never seen")?;
     for wanted in
-        ["CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Uid:\t0\t0\t0\t0"]
+        ["CapEff:\t0000000000000000", "CapPrm:\t0000000000000000", "NoNewPrivs:\t1", "Uid:\t0\t0\t0\t0"]
     {
         ensure!(status.contains(wanted), "expected {wanted:?} in\n{status}");
     }
@@ -312,6 +313,16 @@ fn archived(folder: &Path) -> Result<usize> {
 
 /// As the user that the image names, who owns nothing: a filter from standard input to standard output.
 fn anybody(root: &Root) -> Result<()> {
+    // Every container has this one: the kernel's random numbers (Linux' Documentation/admin-guide/devices.txt).
+    let (random, everybody) = (root.root.join("dev/urandom"), Mode::from_raw_mode(0o666));
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &random,
+        FileType::CharacterDevice,
+        everybody,
+        rustix::fs::makedev(1, 9),
+    )
+    .context("make /dev/urandom")?;
     let mut command = Command::new("chroot");
     command.arg(format!("--userspec={USER}:{USER}")).arg(&root.root).args(["/bin/auditship", "redact"]);
     command.stdin(File::open(root.log.join("audit.log")).context("open the log")?);
