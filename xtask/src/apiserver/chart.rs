@@ -31,6 +31,9 @@ const DOCUMENTED: [&str; 6] = [
     "probe",
 ];
 
+/// By what a patch is known that is merged strategically.
+const PATCH_MARK: &str = "$setElementOrder";
+
 /// OpenShift's control-plane nodes are found by the older of two labels.
 const EXPECTED_WARNING: &str = "nodeSelector[node-role.kubernetes.io/master]";
 
@@ -142,12 +145,33 @@ impl Examiner {
                 else {
                     continue;
                 };
-                for pod in self.apply(inner).with_context(|| name.clone())? {
+                let whole = match inner.contains(PATCH_MARK) {
+                    true => self.patched(inner).with_context(|| name.clone())?,
+                    false => inner.to_owned(),
+                };
+                for pod in self.apply(&whole).with_context(|| name.clone())? {
                     self.pod(pod, true).with_context(|| name.clone())?;
                 }
             }
         }
         Ok(objects.len())
+    }
+
+    /// The manifest of an API server with a patch for it, merged as kubeadm does.
+    fn patched(&self, patch: &str) -> Result<String> {
+        let container = json!({"name": "kube-apiserver", "image": "registry.k8s.io/kube-apiserver:v1", "command":
+            ["kube-apiserver", "--audit-log-path=/var/log/kubernetes/audit/audit.log"]});
+        let manifest = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "kube-apiserver", "namespace": "kube-system"},
+            "spec": {"hostNetwork": true, "priorityClassName": "system-node-critical", "containers": [container]}});
+        let paths = ["manifest.json", "patch.yaml"].map(|name| self.cluster.pki.path(name));
+        std::fs::write(&paths[0], manifest.to_string()).context("write the manifest")?;
+        std::fs::write(&paths[1], patch).context("write the patch")?;
+        let [manifest, patch] = paths.map(|path| path.display().to_string());
+        self.kubectl(
+            &["patch", "--local", "-f", &manifest, "--type=strategic", "--patch-file", &patch, "-o", "json"],
+            "",
+        )
     }
 
     /// What the API server makes of YAML, without keeping it; a warning is an error.

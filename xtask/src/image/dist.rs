@@ -146,3 +146,51 @@ pub(crate) fn package(
     }
     Ok((format!("{name}.tar.gz"), tape::gzip(&tape::write(&entries)?)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Stands for the agent: says which shell it was asked for, and writes two pages.
+    const PROGRAM: &str = "#!/bin/sh\ncase $1 in\ncompletions) echo \"for $2\" ;;\n\
+        man) echo b > $3/auditship-run.1; echo a > $3/auditship.1 ;;\nesac\n";
+
+    #[test]
+    fn a_package_has_everything_below_one_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        std::fs::write(&program, PROGRAM).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        let origin = Origin {
+            version: "1.2.3".to_owned(),
+            revision: String::new(),
+            created: "2026-01-02T03:04:05Z".to_owned(),
+            source: String::new(),
+        };
+        let (name, bytes) = package(&program, &program, "arm64", &origin).unwrap();
+        assert_eq!(name, "auditship-1.2.3-linux-arm64.tar.gz");
+        let mut archive = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&bytes[..]), &mut archive).unwrap();
+        let entries = tape::read(&archive).unwrap();
+        let files = entries.iter().filter(|entry| !entry.is_folder());
+        let told: Vec<(&str, u32)> = files
+            .map(|entry| (entry.path.strip_prefix("auditship-1.2.3-linux-arm64/").unwrap(), entry.mode))
+            .collect();
+        let want = [
+            ("auditship", 0o755),
+            ("sbom.cdx.json", 0o644),
+            ("LICENSE", 0o644),
+            ("README.md", 0o644),
+            ("CHANGELOG.md", 0o644),
+            ("completions/auditship.bash", 0o644),
+            ("completions/_auditship", 0o644),
+            ("completions/auditship.fish", 0o644),
+            ("man/auditship-run.1", 0o644),
+            ("man/auditship.1", 0o644),
+        ];
+        assert_eq!(told, want);
+        let zsh = entries.iter().find(|entry| entry.path.ends_with("/_auditship")).unwrap();
+        assert_eq!(zsh.content, b"for zsh\n");
+    }
+}
