@@ -283,15 +283,15 @@ struct Follow {
     gaps: Vec<Gap>,
     /// The catalogue's scan after which the ledger forgot what is gone.
     retained: u64,
-    /// Objects written down and not known to be behind the position yet.
+    /// Batches written down and not known to be behind the position yet.
     frozen: Vec<(String, Vec<Span>)>,
     kept: Keeper,
     in_flight: InFlight,
 }
 
 impl Follow {
-    /// The batches that were written down before the last stop and are not behind the position: their objects exist,
-    /// or may yet come to exist, so they are cut again under the same names.
+    /// The batches that were written down before the last stop and are not behind the position: their objects or
+    /// inserts exist, or may yet come to exist, so they are cut again under the same names.
     fn recover(&mut self, pipeline: &Pipeline) -> Vec<Thawed> {
         let mut store = lock(&self.store);
         let mine: Vec<Frozen> = store
@@ -301,14 +301,13 @@ impl Follow {
             .filter(|frozen| frozen.consumer == self.output.name)
             .cloned()
             .collect();
-        let makes_objects = self.output.sink.limits().packed_bytes.is_some();
         let mut thawed = Vec::new();
         for frozen in mine {
             if let Transport::Dir { path } = &self.output.transport {
                 auditship_ship::store::remove_unfinished(&path.join(&frozen.object));
             }
             let left = self.unsettled(pipeline, &frozen.spans);
-            match Thawed::new(&frozen.batch_id, &frozen.object, left.clone()).filter(|_| makes_objects) {
+            match Thawed::new(&*self.output.sink, &frozen.batch_id, &frozen.object, left.clone()) {
                 Some(batch) if !left.is_empty() => {
                     thawed.push(batch);
                     self.frozen.push((frozen.batch_id, frozen.spans));

@@ -1,8 +1,8 @@
 //! Records become batches: framed by the sink, sized exactly, compressed, frozen.
 //!
 //! Invariants: a batch never exceeds a limit, except that one record larger than the byte limit travels alone;
-//! every record pushed is in exactly one batch. Where a batch becomes an object, it is cut between lines only, which
-//! may make it larger by one line. Used on a consumer's own thread: nothing here waits.
+//! every record pushed is in exactly one batch. Where a batch has a name by which it is known, it is cut between lines
+//! only, which may make it larger by one line. Used on a consumer's own thread: nothing here waits.
 
 use crate::batch::{Batch, BatchId, Entry, Form};
 use crate::compress::{Compressor, Encoding, bound};
@@ -147,13 +147,15 @@ impl Batcher {
             let open = self.thawing[at].open.take();
             let mut open = open.unwrap_or_else(|| self.begin(key, record.time, now));
             self.add(&mut open, record, ticket);
-            let encoding = self.thawing[at].encoding();
-            self.pack_full(&mut open, encoding);
+            if self.limits.packed_bytes.is_some() {
+                let encoding = self.thawing[at].encoding();
+                self.pack_full(&mut open, encoding);
+            }
             self.thawing[at].open = Some(open);
             return;
         }
         let mut open = self.take_open(key, record.time, now);
-        let whole_lines = self.limits.packed_bytes.is_some();
+        let whole_lines = self.limits.whole_lines;
         let may_cut = !whole_lines || open.records.last().is_none_or(|last| last.ticket != ticket);
         if open.full && may_cut {
             let key = open.key.clone();
@@ -174,7 +176,7 @@ impl Batcher {
             open.pending.extend_from_slice(&framed);
             open.records.extend(entry.map(|entry| Entry { offset, ..entry }));
         }
-        if whole_lines {
+        if self.limits.packed_bytes.is_some() {
             self.pack_full(&mut open, self.encoding);
         }
         open.full = open.records.len() >= self.limits.events || self.overfull(&open);
@@ -376,7 +378,7 @@ impl Batcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sink::{Op, Outcome, Reply};
+    use crate::sink::{Named, Op, Outcome, Reply};
     use crate::sinks::HTTP_LIMITS;
     use auditship_event::{Body, Edits, Index, Keys, Span, StreamId, Uid};
     use proptest::prelude::*;
@@ -410,6 +412,9 @@ mod tests {
         fn frame(&self, record: &Record<'_>, _: &Context, out: &mut Vec<u8>) -> Range<usize> {
             record.body.write(out);
             0..record.body.len()
+        }
+        fn named(&self, object: &str) -> Option<Named> {
+            Some(Named { group: GroupKey::Hour(7), encoding: Encoding::of_name(object) })
         }
         fn request(&self, batch: &Batch) -> Op {
             Op::Append { bytes: batch.body.clone() }
@@ -630,12 +635,12 @@ mod tests {
 
     #[test]
     fn a_thawed_batch_keeps_its_name_and_gets_its_own_lines() {
-        let limits = Limits { packed_bytes: Some(1 << 20), events: 2, ..HTTP_LIMITS };
-        let id = "00112233445566778899aabbccddeeff";
-        let object = "cluster=c/date=1970-01-01/hour=07/x.ndjson.gz";
+        let limits = Limits { packed_bytes: Some(1 << 20), whole_lines: true, events: 2, ..HTTP_LIMITS };
+        let (id, object) = ("00112233445566778899aabbccddeeff", "x.ndjson.gz");
         let span = |start, end| Span { stream: StreamId(1), start, end };
         let mut batcher = batcher(limits, Encoding::Zstd);
-        batcher.thaw(vec![crate::thaw::Thawed::new(id, object, vec![span(1, 4), span(6, 7)]).unwrap()]);
+        let thawed = Thawed::new(&*batcher.sink, id, object, vec![span(1, 4), span(6, 7)]).unwrap();
+        batcher.thaw(vec![thawed]);
         for (ticket, hour) in [(0, 7), (1, 7), (2, 7), (3, 8), (4, 7), (5, 7)] {
             push(&mut batcher, ticket, 10, hour, now());
             batcher.pass(span(ticket, ticket + 1));
@@ -660,15 +665,52 @@ mod tests {
 
     #[test]
     fn an_object_is_cut_between_lines() {
-        let limits = Limits { packed_bytes: Some(1 << 20), events: 2, ..HTTP_LIMITS };
-        let mut batcher = batcher(limits, Encoding::Zstd);
-        for ticket in [0, 1, 1, 1, 2] {
-            push(&mut batcher, ticket, 10, 0, now());
+        for packed_bytes in [Some(1 << 20), None] {
+            let limits = Limits { packed_bytes, whole_lines: true, events: 2, ..HTTP_LIMITS };
+            let mut batcher = batcher(limits, Encoding::Zstd);
+            for ticket in [0, 1, 1, 1, 2] {
+                push(&mut batcher, ticket, 10, 0, now());
+            }
+            batcher.flush_due(now());
+            batcher.flush_all();
+            let counts: Vec<usize> = drain(&mut batcher).iter().map(|batch| batch.records.len()).collect();
+            assert_eq!(counts, [4, 1]);
         }
-        batcher.flush_due(now());
-        batcher.flush_all();
-        let counts: Vec<usize> = drain(&mut batcher).iter().map(|batch| batch.records.len()).collect();
-        assert_eq!(counts, [4, 1]);
+    }
+
+    /// A request that the backend knows again by its batch's name (ClickHouse's insert token).
+    #[test]
+    fn a_thawed_request_keeps_its_name_and_its_body_is_one_frame() {
+        let options = |index: &str| {
+            let query = serde_json::json!({"token": format!("{{batch_id}}{index}")});
+            serde_json::json!({"url": "http://x/", "query": query, "batch": {"bytes": "8MiB"}})
+        };
+        for index in ["", "{index}"] {
+            let sink = crate::sinks::tests::build("http", options(index)).unwrap().sink;
+            let make = || Batcher::new(sink.clone(), crate::sinks::tests::context(), sink.limits());
+            let mut before = make();
+            (0..3).for_each(|ticket| push(&mut before, ticket, 700_000, 0, now()));
+            before.flush_all();
+            let first = before.take_ready().unwrap();
+            let name = sink.object(&first).unwrap();
+            let spans = first.records.iter().map(|entry| entry.span).collect();
+
+            let mut after = make();
+            after.thaw(vec![Thawed::new(&*sink, &first.id.to_string(), &name, spans).unwrap()]);
+            // Every line is followed by another than last time.
+            for ticket in 0..4 {
+                push(&mut after, ticket, 700_000, 0, now());
+                after.pass(Span { stream: StreamId(1), start: ticket, end: ticket + 1 });
+            }
+            let again = after.take_ready().unwrap();
+            assert_eq!((again.id, &again.body, &again.group), (first.id, &first.body, &first.group));
+            assert_eq!(sink.object(&again), Some(name));
+            let mut one = flate2::bufread::GzDecoder::new(&again.body[..]);
+            std::io::copy(&mut one, &mut std::io::sink()).unwrap();
+            assert!(one.into_inner().is_empty(), "one gzip member");
+            after.flush_all();
+            assert_eq!(after.take_ready().unwrap().records.len(), 1);
+        }
     }
 
     #[test]

@@ -96,6 +96,9 @@ pub struct Limits {
     pub bytes: usize,
     /// Compressed bytes, for sinks that make large objects: they are compressed as they grow.
     pub packed_bytes: Option<usize>,
+    /// Whether it ends where a line ends, so that it can be cut again (see [`crate::thaw`]). It may be larger by one
+    /// line then.
+    pub whole_lines: bool,
     /// Records.
     pub events: usize,
     /// Time since the first record.
@@ -140,6 +143,15 @@ pub enum GroupKey {
     Hour(i64),
     /// Those of one index, which the request names once.
     Index(Index),
+}
+
+/// What the name of an object says of the batch that became it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// What its records have in common.
+    pub group: GroupKey,
+    /// How it is compressed.
+    pub encoding: Encoding,
 }
 
 /// How an event's document stands in a framed record.
@@ -383,9 +395,15 @@ pub trait Sink: Send + Sync {
         Embedding::Inline
     }
 
-    /// The name of the object that the batch becomes, where the batch is the unit of idempotency: it is then written
-    /// down before the object can exist (see [`crate::thaw`]).
+    /// The name of what the batch becomes, where the batch is the unit of idempotency: an object of an archive, or a
+    /// request that the backend knows again. It is then written down before that can exist (see [`crate::thaw`]), and
+    /// batches must hold whole lines ([`Limits::whole_lines`]).
     fn object(&self, _batch: &Batch) -> Option<String> {
+        None
+    }
+
+    /// What such a name says. `None`: the sink as it is now gives no such name.
+    fn named(&self, _object: &str) -> Option<Named> {
         None
     }
 

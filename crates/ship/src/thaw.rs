@@ -1,17 +1,18 @@
 //! Batches that were written down before the process died are cut again as they were.
 //!
-//! Where the batch is the unit of idempotency, an object may exist, or come to exist (a request may still be under way
-//! somewhere), which nobody has acknowledged. So its lines, when they are read again, go into a batch of the same name:
-//! whichever of the two the store takes first, it takes one. The bytes may differ, because the configuration or the
-//! program changed; the lines are the same.
+//! Where the batch is the unit of idempotency, its object (in an archive) or its insert (where the backend knows a
+//! request again by the batch's name) may exist, or come to exist (a request may still be under way somewhere), which
+//! nobody has acknowledged. So its lines, when they are read again, go into a batch of the same name: whichever of the
+//! two the backend takes first, it takes one. The bytes may differ, because the configuration or the program changed;
+//! the lines are the same.
 //!
-//! A record belongs to such a batch if its line is among the batch's spans and its hour is the batch's. The batch is
-//! whole when all of its spans have been passed, and is handed out then.
+//! A record belongs to such a batch if its line is among the batch's spans and its group (the hour, the index) is the
+//! batch's. The batch is whole when all of its spans have been passed, and is handed out then.
 
 use crate::batch::BatchId;
 use crate::batcher::Open;
 use crate::compress::Encoding;
-use crate::sink::GroupKey;
+use crate::sink::{GroupKey, Named, Sink};
 use auditship_event::Span;
 use std::sync::Arc;
 
@@ -20,21 +21,16 @@ use std::sync::Arc;
 pub struct Thawed {
     pub(crate) id: BatchId,
     pub(crate) object: Arc<str>,
-    key: GroupKey,
+    named: Named,
     /// Sorted.
     spans: Vec<Span>,
 }
 
 impl Thawed {
-    /// `None`: the names are none that this program gives.
-    pub fn new(id: &str, object: &str, mut spans: Vec<Span>) -> Option<Thawed> {
+    /// `None`: the names are none that `sink` gives.
+    pub fn new(sink: &dyn Sink, id: &str, object: &str, mut spans: Vec<Span>) -> Option<Thawed> {
         spans.sort_unstable();
-        Some(Thawed {
-            id: id.parse().ok()?,
-            object: object.into(),
-            key: GroupKey::Hour(hour(object)?),
-            spans,
-        })
+        Some(Thawed { id: id.parse().ok()?, object: object.into(), named: sink.named(object)?, spans })
     }
 
     fn covers(&self, span: Span) -> bool {
@@ -56,14 +52,6 @@ impl Thawed {
     }
 }
 
-/// The hour in an object's name, counted since 1970.
-fn hour(object: &str) -> Option<i64> {
-    let part = |key: &str| object.split('/').find_map(|part| part.strip_prefix(key));
-    let time = format!("{}T{}:00:00Z", part("date=")?, part("hour=")?);
-    let time: jiff::Timestamp = time.parse().ok()?;
-    Some(time.as_second().div_euclid(3600))
-}
-
 /// A thawed batch in the making.
 pub(crate) struct Thawing {
     pub(crate) thawed: Thawed,
@@ -78,9 +66,9 @@ impl Thawing {
         Thawing { thawed, left, open: None }
     }
 
-    /// How its object's name says that it is compressed.
+    /// How its name says that it is compressed.
     pub(crate) fn encoding(&self) -> Encoding {
-        Encoding::of_name(&self.thawed.object)
+        self.thawed.named.encoding
     }
 
     pub(crate) fn pass(&mut self, span: Span) {
@@ -97,7 +85,7 @@ impl Thawing {
 pub(crate) fn home(thawing: &[Thawing], span: Span, key: &GroupKey) -> Option<usize> {
     let mut found = (0..thawing.len()).filter(|at| {
         let thawed = &thawing[*at].thawed;
-        thawed.key == *key && thawed.covers(span)
+        thawed.named.group == *key && thawed.covers(span)
     });
     let first = found.next()?;
     found.next().is_none().then_some(first)
@@ -115,25 +103,25 @@ mod tests {
     const OBJECT: &str = "cluster=c/date=2026-11-24/hour=02/20261124T023059.123456Z-n-00.ndjson.zst";
     const ID: &str = "00112233445566778899aabbccddeeff";
 
+    fn thawed(id: &str, object: &str, spans: Vec<Span>) -> Option<Thawed> {
+        let sink = crate::sinks::tests::build("dir", serde_json::json!({"path": "/x"})).unwrap().sink;
+        Thawed::new(&*sink, id, object, spans)
+    }
+
     #[test]
-    fn names_are_read_back() {
-        let thawed = Thawed::new(ID, OBJECT, Vec::new()).unwrap();
-        assert_eq!(thawed.id.to_string(), ID);
-        assert_eq!(thawed.key, GroupKey::Hour(1_795_487_459 / 3600));
-        for (id, object) in [
-            ("00", OBJECT),
-            ("zz112233445566778899aabbccddeeff", OBJECT),
-            (ID, "x/hour=02/y"),
-            (ID, "date=x/hour=02"),
-        ] {
-            assert!(Thawed::new(id, object, Vec::new()).is_none(), "{id} {object}");
+    fn names_of_others_are_not_taken() {
+        assert_eq!(thawed(ID, OBJECT, Vec::new()).unwrap().id.to_string(), ID);
+        for (id, object) in
+            [("00", OBJECT), ("zz112233445566778899aabbccddeeff", OBJECT), (ID, "x/hour=02/y"), (ID, ID)]
+        {
+            assert!(thawed(id, object, Vec::new()).is_none(), "{id} {object}");
         }
     }
 
     #[test]
     fn spans_are_covered_and_passed() {
-        let thawed = Thawed::new(ID, OBJECT, vec![span(2, 0, 5), span(1, 10, 30), span(1, 40, 50)]).unwrap();
-        let key = thawed.key.clone();
+        let thawed = thawed(ID, OBJECT, vec![span(2, 0, 5), span(1, 10, 30), span(1, 40, 50)]).unwrap();
+        let key = thawed.named.group.clone();
         let mut thawing = vec![Thawing::new(thawed.clone())];
         for (line, want) in [
             (span(1, 10, 20), true),

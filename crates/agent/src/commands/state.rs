@@ -112,7 +112,7 @@ fn text(state: &State) -> String {
         }
         let frozen = state.frozen.values().filter(|frozen| frozen.consumer == *name).count();
         if frozen > 0 {
-            let _ = writeln!(out, "  {frozen} objects written down and not behind the position yet");
+            let _ = writeln!(out, "  {frozen} batches written down and not behind the position yet");
         }
     }
     out

@@ -7,7 +7,6 @@ use crate::support::{
 use auditship_agent::receiver::{Fault, Options};
 use serde_json::Value;
 use std::net::TcpListener;
-use std::time::{Duration, Instant};
 
 const SECRET: &str = "c2VjcmV0LXZhbHVlLXRoYXQtbXVzdC1ub3QtbGVhdmUtdGhlLW5vZGU=";
 
@@ -85,22 +84,24 @@ fn stored_but_not_answered_gives_no_duplicates() {
 #[test]
 fn retry_after_is_honoured() {
     let place = place("");
-    place.receiver.script([answer(429, &[("Retry-After", "2")], "")]);
-    let started = Instant::now();
+    place.receiver.script([answer(429, &[("Retry-After", "1")], "")]);
     ship(&place, &events(0..5), &[]).assert_clean();
-    assert!(started.elapsed() >= Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(place.receiver.counts().requests, 2);
     assert_exactly("search", &place.documents(), 5);
+
+    // Longer than it may take: without the header the second try would come within half a second.
+    place.receiver.script([answer(429, &[("Retry-After", "300")], "")]);
+    let shipped = ship(&place, &events(5..10), &["--give-up-after", "3"]);
+    assert_eq!((shipped.code, shipped.report.get("search", "open")), (2, 5), "{shipped:?}");
+    assert_eq!(place.receiver.counts().requests, 3, "no try before its time");
 }
 
 #[test]
 fn a_hanging_backend_is_timed_out() {
     let place = place(", timeout: 1s");
     place.receiver.script([Fault::Hang]);
-    let started = Instant::now();
     let shipped = ship(&place, &events(0..20), &[]);
     let report = shipped.assert_clean();
-    assert!(started.elapsed() >= Duration::from_secs(1));
     assert_eq!((report.get("search", "delivered"), report.get("search", "retries")), (20, 1), "{report:?}");
     assert_exactly("search", &place.documents(), 20);
 }
@@ -230,11 +231,9 @@ fn a_backend_that_is_down_is_given_up() {
         &format!("search: {{type: elasticsearch, endpoint: \"http://{closed}\", filter: none}}\narchive: {{type: dir, path: DIR/archive}}"),
         "",
     );
-    let started = Instant::now();
     let shipped = ship(&place, &events(0..20), &["--give-up-after", "1"]);
     shipped.report.assert_law();
     assert_eq!(shipped.code, 2, "{shipped:?}");
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     assert_eq!(shipped.report.get("search", "open"), 20, "{shipped:?}");
     assert_eq!(
         shipped.report.get("archive", "delivered"),

@@ -23,5 +23,6 @@ mod prove;
 mod redact;
 mod s3;
 mod support;
+mod tokens;
 mod torn;
 mod watching;

@@ -5,27 +5,27 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 /// A store that honours conditions, and can keep requests back: their bytes are read, their client may die, and they
-/// are carried out later.
+/// are carried out later. What is posted it takes once for each URL.
 #[derive(Default)]
-struct Store {
+pub struct Store {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+pub struct State {
     objects: BTreeMap<String, Object>,
-    /// What a PUT waits for.
-    holding: bool,
-    /// PUTs that wait.
-    held: usize,
+    /// What a PUT or POST waits for.
+    pub holding: bool,
+    /// Those that wait.
+    pub held: usize,
     /// A HEAD that finds nothing lets the held ones go, and waits until they are done.
     release_after_head: bool,
     /// `PUT 200`
-    log: Vec<String>,
+    pub log: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -35,7 +35,7 @@ struct Object {
 }
 
 impl Store {
-    fn start() -> (Arc<Store>, SocketAddr) {
+    pub fn start() -> (Arc<Store>, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let store = Arc::new(Store::default());
@@ -69,14 +69,16 @@ impl Store {
         reader.read_exact(&mut body).ok()?;
         let (status, more) = match &*method {
             "PUT" => self.put(&path, &headers, body),
+            "POST" => self.post(path, body),
             _ => self.head(&path),
         };
         self.state.lock().unwrap().log.push(format!("{method} {status}"));
-        let length = if method == "PUT" { "Content-Length: 0\r\n" } else { "" };
+        let length = if method == "HEAD" { "" } else { "Content-Length: 0\r\n" };
         write!(stream, "HTTP/1.1 {status} X\r\n{length}{more}\r\n").ok()
     }
 
-    fn put(&self, path: &str, headers: &BTreeMap<String, String>, body: Vec<u8>) -> (u16, String) {
+    /// Waits as long as requests are kept back.
+    fn wait(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap();
         if state.holding {
             state.held += 1;
@@ -84,6 +86,16 @@ impl Store {
             state.held -= 1;
             self.changed.notify_all();
         }
+        state
+    }
+
+    fn post(&self, url: String, body: Vec<u8>) -> (u16, String) {
+        self.wait().objects.entry(url).or_insert(Object { batch_id: String::new(), body });
+        (200, String::new())
+    }
+
+    fn put(&self, path: &str, headers: &BTreeMap<String, String>, body: Vec<u8>) -> (u16, String) {
+        let mut state = self.wait();
         assert_eq!(headers["if-none-match"], "*");
         if state.objects.contains_key(path) {
             return (412, String::new());
@@ -111,13 +123,13 @@ impl Store {
         }
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.state.lock().unwrap());
         self.changed.notify_all();
         result
     }
 
-    fn records(&self) -> Vec<Value> {
+    pub fn records(&self) -> Vec<Value> {
         let bodies =
             self.with(|state| state.objects.values().map(|object| object.body.clone()).collect::<Vec<_>>());
         let mut records = Vec::new();

@@ -47,6 +47,7 @@ const OWN_TAGS: usize = 3;
 const LIMITS: Limits = Limits {
     bytes: 4_500_000,
     packed_bytes: None,
+    whole_lines: false,
     events: MOST_EVENTS,
     age: time::Duration::from_secs(1),
     event_bytes: Some(950_000),

@@ -2,11 +2,11 @@
 //!
 //! The path is a function of the batch alone, so a repeated batch meets its own file and counts as delivered.
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::{BatchOptions, Built, Invalid, RateLimit, Transport, frame_line, shipping};
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, GroupKey, Limits, Op, Outcome, Reply, Sink};
+use crate::sink::{Context, GroupKey, Limits, Named, Op, Outcome, Reply, Sink};
 use auditship_event::Record;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,6 +19,7 @@ use std::time::Duration;
 const LIMITS: Limits = Limits {
     bytes: 128 << 20,
     packed_bytes: Some(8 << 20),
+    whole_lines: true,
     events: 100_000,
     age: Duration::from_secs(60),
     event_bytes: None,
@@ -86,6 +87,10 @@ impl Sink for Archive {
 
     fn object(&self, batch: &Batch) -> Option<String> {
         Some(self.layout.name(batch))
+    }
+
+    fn named(&self, object: &str) -> Option<Named> {
+        layout::named(object)
     }
 
     fn request(&self, batch: &Batch) -> Op {

@@ -2,7 +2,8 @@
 //!
 //! A success (2xx) is taken at its word, unless `refused` says where its body counts what was not taken. Each batch
 //! carries an `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), the same in every attempt, and each
-//! record its uid, so that a receiver can tell repetitions; `query` can put the same name into the URL.
+//! record its uid, so that a receiver can tell repetitions; `query` can put the same name into the URL. A batch that is
+//! named there is written down before it is sent, and cut again under its name after a crash (see [`crate::thaw`]).
 
 use super::{
     Auth, BatchOptions, Built, Connection, EventShape, HTTP_LIMITS, HttpCommon, IDEMPOTENCY_KEY, Invalid,
@@ -12,7 +13,7 @@ use crate::batch::Batch;
 use crate::compress::Encoding;
 use crate::shape;
 use crate::sink::{
-    Context, Envelope, GroupKey, Limits, Op, Outcome, Refusal, Reply, Sink, Verdict, WithIndex,
+    Context, Envelope, GroupKey, Limits, Named, Op, Outcome, Refusal, Reply, Sink, Verdict, WithIndex,
 };
 use crate::units::{Duration, Endpoint, Secret};
 use auditship_event::{Index, Record};
@@ -37,7 +38,7 @@ pub struct Http {
     /// Where to send, such as `https://collector.example/ingest`; no credentials.
     pub url: Endpoint,
     /// Parameters for the URL, percent-encoded. In their values `{batch_id}` is the batch's name, the same in every
-    /// attempt, and `{index}` the index of its events, which are then batched by it.
+    /// attempt and after a crash, and `{index}` the index of its events, which are then batched by it.
     #[serde(default)]
     pub query: BTreeMap<String, Secret>,
     /// Method of the request (post).
@@ -133,8 +134,10 @@ impl Http {
         };
         body_headers(&mut headers, content_type, encoding);
         authorize(self.auth.as_ref(), &mut headers)?;
+        let url = self.parts()?;
+        let whole_lines = url.contains(&Part::BatchId);
         let sink = Arc::new(Generic {
-            url: self.parts()?,
+            url,
             refused: self.refused.clone(),
             method: match self.method {
                 Verb::Post => Method::POST,
@@ -143,7 +146,7 @@ impl Http {
             format: self.format,
             shape: self.shape,
             headers,
-            limits: self.batch.limits(HTTP_LIMITS)?,
+            limits: Limits { whole_lines, ..self.batch.limits(HTTP_LIMITS)? },
             encoding,
         });
         Ok(Built { sink, transport, options })
@@ -275,8 +278,23 @@ impl Sink for Generic {
         if self.url.contains(&Part::Index) { GroupKey::Index(record.index.clone()) } else { GroupKey::All }
     }
 
+    /// `INDEX/ID`, or `ID` where a batch holds all of them.
     fn object(&self, batch: &Batch) -> Option<String> {
-        self.url.contains(&Part::BatchId).then(|| batch.id.to_string())
+        let group = match &batch.group {
+            GroupKey::Index(index) => format!("{}/", index.as_str()),
+            _ => String::new(),
+        };
+        self.url.contains(&Part::BatchId).then(|| format!("{group}{}", batch.id))
+    }
+
+    fn named(&self, object: &str) -> Option<Named> {
+        let group = match object.rsplit_once('/') {
+            Some((index, _)) if self.url.contains(&Part::Index) => GroupKey::Index(Index(index.into())),
+            None if !self.url.contains(&Part::Index) => GroupKey::All,
+            _ => return None,
+        };
+        let encoding = self.encoding;
+        self.url.contains(&Part::BatchId).then_some(Named { group, encoding })
     }
 
     fn request(&self, batch: &Batch) -> Op {
@@ -410,8 +428,8 @@ mod tests {
             "query": "INSERT INTO a.b FORMAT JSONEachRow", "token": "{batch_id}.{index}", "é": "{index}"}});
         let sink = build("http", options).unwrap().sink;
         let batch = batch(&sink, &["{}"]);
-        assert_eq!(sink.object(&batch), Some(batch.id.to_string()));
-        assert_eq!(batch.group, GroupKey::Index(auditship_event::Index("audit".into())));
+        assert_eq!(batch.group, GroupKey::Index(Index("audit".into())));
+        assert_eq!(sink.object(&batch), Some(format!("audit/{}", batch.id)));
         let Op::Http { url, .. } = sink.request(&batch) else { panic!("not http") };
         let id = batch.id;
         assert_eq!(

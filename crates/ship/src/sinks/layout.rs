@@ -5,10 +5,12 @@
 //! that a repeated batch meets its own object.
 
 use crate::batch::Batch;
-use crate::sink::{Context, GroupKey};
+use crate::compress::Encoding;
+use crate::sink::{Context, GroupKey, Named};
 use auditship_event::Record;
 
 const HOUR_MICROS: i64 = 3_600_000_000;
+const HOUR_SECONDS: i64 = 3600;
 
 /// What all names of one output have in common.
 pub(super) struct Layout {
@@ -44,6 +46,15 @@ impl Layout {
     }
 }
 
+/// What a name says, whatever else is in it: its hour, and how it is compressed.
+pub(super) fn named(object: &str) -> Option<Named> {
+    let part = |key: &str| object.split('/').find_map(|part| part.strip_prefix(key));
+    let time = format!("{}T{}:00:00Z", part("date=")?, part("hour=")?);
+    let time: jiff::Timestamp = time.parse().ok()?;
+    let hour = time.as_second().div_euclid(HOUR_SECONDS);
+    Some(Named { group: GroupKey::Hour(hour), encoding: Encoding::of_name(object) })
+}
+
 /// `text` as one component of a path: only `A-Z a-z 0-9 . _ -`, never empty, never beginning with a dot.
 fn component(text: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' };
@@ -58,6 +69,16 @@ fn component(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_read_back() {
+        let object = "cluster=c/date=2026-11-24/hour=02/20261124T023059.123456Z-n-00.ndjson.zst";
+        let want = Named { group: GroupKey::Hour(1_795_487_459 / HOUR_SECONDS), encoding: Encoding::Zstd };
+        assert_eq!(named(object), Some(want));
+        for object in ["x/hour=02/y", "date=x/hour=02", "00112233445566778899aabbccddeeff"] {
+            assert_eq!(named(object), None, "{object}");
+        }
+    }
 
     #[test]
     fn names_cannot_leave_the_directory() {

@@ -23,6 +23,7 @@ const TIMEOUT: time::Duration = time::Duration::from_secs(30);
 pub(crate) const HTTP_LIMITS: Limits = Limits {
     bytes: 2 << 20,
     packed_bytes: None,
+    whole_lines: false,
     events: 5_000,
     age: time::Duration::from_secs(1),
     event_bytes: None,

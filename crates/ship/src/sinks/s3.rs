@@ -8,12 +8,12 @@
 //! object overwrites with conditional writes" (409: nothing was stored, send it again). Refusals never speak of single
 //! events, so none is dead-lettered; what cannot pass by itself is held.
 
-use super::layout::Layout;
+use super::layout::{self, Layout};
 use super::{BatchOptions, Built, Connection, HttpCommon, Invalid, RateLimit, Tls, frame_line};
 use crate::aws::{Credentials, Signing, encode, sha256, word};
 use crate::batch::Batch;
 use crate::compress::Encoding;
-use crate::sink::{Context, GroupKey, Limits, Op, Outcome, Reply, Sink, Verdict};
+use crate::sink::{Context, GroupKey, Limits, Named, Op, Outcome, Reply, Sink, Verdict};
 use crate::units::{Duration, Endpoint};
 use auditship_event::{Index, Record};
 use base64::Engine as _;
@@ -31,6 +31,7 @@ use std::time;
 const LIMITS: Limits = Limits {
     bytes: 128 << 20,
     packed_bytes: Some(8 << 20),
+    whole_lines: true,
     events: 100_000,
     age: time::Duration::from_secs(300),
     event_bytes: None,
@@ -531,6 +532,10 @@ impl Sink for Archive {
 
     fn object(&self, batch: &Batch) -> Option<String> {
         Some(self.layout.name(batch))
+    }
+
+    fn named(&self, object: &str) -> Option<Named> {
+        layout::named(object)
     }
 
     fn request(&self, batch: &Batch) -> Op {

@@ -15,6 +15,7 @@ use std::time::Duration;
 const LIMITS: Limits = Limits {
     bytes: 1 << 20,
     packed_bytes: None,
+    whole_lines: false,
     events: 5_000,
     age: Duration::from_millis(100),
     event_bytes: None,

@@ -51,6 +51,7 @@ impl Sink for Scripted {
         Limits {
             bytes: 1 << 20,
             packed_bytes: None,
+            whole_lines: false,
             events: 7,
             age: Duration::from_secs(1),
             event_bytes: None,

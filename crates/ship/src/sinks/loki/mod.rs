@@ -39,6 +39,7 @@ const ANSWER_BYTES: usize = 1 << 20;
 const LIMITS: Limits = Limits {
     bytes: 1 << 20,
     packed_bytes: None,
+    whole_lines: false,
     events: 5_000,
     age: time::Duration::from_secs(1),
     event_bytes: Some(250 << 10),

@@ -35,6 +35,7 @@ const ANSWER_BYTES: usize = 1 << 20;
 const LIMITS: Limits = Limits {
     bytes: 4 << 20,
     packed_bytes: None,
+    whole_lines: false,
     events: 4096,
     age: time::Duration::from_secs(1),
     event_bytes: Some(3 << 20),

@@ -44,7 +44,10 @@ fn the_key_comes_from_event_time_and_content() {
         assert_eq!(line, format!("PUT {base}{DAY}-{id}.ndjson.zst"));
         let object = sink.object(&frozen).unwrap();
         assert!(object.starts_with("cluster=prod/date=2026-11-24/hour=02/"), "{object}");
-        assert!(crate::Thawed::new(&id.to_string(), &object, Vec::new()).is_some(), "it can be thawed");
+        assert!(
+            crate::Thawed::new(&*sink, &id.to_string(), &object, Vec::new()).is_some(),
+            "it can be thawed"
+        );
     }
 }
 
