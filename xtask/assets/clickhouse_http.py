@@ -30,12 +30,19 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, b"Ok.\n")
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Who asked has died: half of a request is none.
+            self.close_connection = True
+            return
         encoding = self.headers.get("Content-Encoding")
         if encoding == "gzip":
             body = gzip.decompress(body)
         elif encoding == "zstd":
-            body = zstandard.ZstdDecompressor().decompressobj().decompress(body)
+            unpacker = zstandard.ZstdDecompressor().decompressobj()
+            body = unpacker.decompress(body)
+            assert unpacker.eof and not unpacker.unused_data, "one whole frame"
         settings = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
         query = settings.pop("query", "")
         try:

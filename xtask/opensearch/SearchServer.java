@@ -42,7 +42,6 @@ final class SearchServer {
             .basePath(folder.toString())
             .numOfNode(1)
             .disableESLogger());
-        node.ensureYellow();
         return node;
     }
 

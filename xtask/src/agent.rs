@@ -71,6 +71,8 @@ impl Drop for Agent {
 /// What an agent says of its one output at `/status`, as far as it is checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Account {
+    /// Lines read.
+    pub(crate) read: u64,
     /// Lines that the output has.
     pub(crate) delivered: u64,
     /// Lines read and not settled.
@@ -91,6 +93,7 @@ impl Account {
     pub(crate) fn of(status: &Value, output: &str) -> Option<Account> {
         let account = &status["consumers"][output];
         Some(Account {
+            read: account["read"]["lines"].as_u64()?,
             delivered: account["delivered"].as_u64()?,
             open: account["open"].as_u64()?,
             refused: sum(&account["dead_lettered"])
@@ -116,9 +119,9 @@ mod tests {
 
     #[test]
     fn accounts() {
-        let account = json!({"delivered": 5, "open": 1, "dead_lettered": 1, "skipped": {"text": 2},
+        let account = json!({"read": {"lines": 9, "bytes": 90}, "delivered": 5, "open": 1, "dead_lettered": 1, "skipped": {"text": 2},
             "lost_bytes": {"deleted": 30, "released": 12}});
-        let want = Account { delivered: 5, open: 1, refused: 3, lost_bytes: 42 };
+        let want = Account { read: 9, delivered: 5, open: 1, refused: 3, lost_bytes: 42 };
         assert_eq!(Account::of(&json!({"consumers": {"search": account}}), "search"), Some(want));
         assert_eq!(Account::of(&json!({"consumers": {}}), "search"), None);
     }

@@ -4,15 +4,13 @@
 //! after following a log that grows and rotates while the agent is killed again and again.
 
 use crate::agent::Agent;
+use crate::backends::server::Server;
 use crate::config::{INDEX, OUTPUT, Setup};
 use crate::corpus::{self, Corpus};
-use crate::opensearch::{self, OpenSearch};
-use crate::{apiserver, backends, http, image, ledger, lumberjack, outage, repo};
+use crate::growing::{self, Log};
+use crate::{apiserver, backends, http, image, kills, ledger, lumberjack, opensearch, outage, repo};
 use anyhow::{Context, Result, ensure};
 use std::collections::HashSet;
-use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +49,8 @@ enum Test {
     Backends(backends::Args),
     /// The container image, run in namespaces as a node runs it; needs root, and bubblewrap
     Image(image::inside::Args),
+    /// Kills the agent and the server at random in front of each backend that repeats nothing, and counts every event
+    Kills(kills::Args),
     /// Against OpenSearch 2.19; needs Java 17 and Maven
     Opensearch(OpensearchArgs),
     /// After the writer that kube-apiserver has, which rotates, compresses and deletes; needs Go
@@ -74,7 +74,7 @@ struct OpensearchArgs {
 /// What both tests share.
 struct World<'a> {
     agent: &'a Path,
-    server: OpenSearch,
+    server: Server,
     folder: &'a Path,
 }
 
@@ -84,6 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Test::Apiserver(args) => apiserver::run(args),
         Test::Backends(args) => backends::run(args),
         Test::Image(args) => image::inside::run(args),
+        Test::Kills(args) => kills::run(args),
         Test::Opensearch(args) => opensearch(args),
         Test::Lumberjack(args) => lumberjack::run(args),
         Test::Outage(args) => outage::run(args),
@@ -98,16 +99,16 @@ fn opensearch(args: &OpensearchArgs) -> Result<()> {
     }
     let folder = tempfile::tempdir().context("make a folder")?;
     if args.server_only {
-        return server_only(&OpenSearch::start(folder.path())?);
+        return server_only(&opensearch::start(folder.path(), http::free_addr()?)?);
     }
     against_opensearch(&repo::agent(args.binary.as_deref())?, folder.path(), &args.logs)
 }
 
 /// Ships `logs` (those in testdata/ where none is named) to a new server, then follows them as a growing log.
 pub(crate) fn against_opensearch(agent: &Path, folder: &Path, logs: &[PathBuf]) -> Result<()> {
-    let server = OpenSearch::start(folder)?;
+    let server = opensearch::start(folder, http::free_addr()?)?;
     println!("OpenSearch is ready at {}", server.addr);
-    server.prepare(INDEX)?;
+    opensearch::prepare(server.addr, INDEX)?;
     let world = World { agent, server, folder };
     let logs = if logs.is_empty() { corpus::default_paths() } else { logs.to_owned() };
     ship(&world, &logs).context("ship")?;
@@ -116,15 +117,15 @@ pub(crate) fn against_opensearch(agent: &Path, folder: &Path, logs: &[PathBuf]) 
 }
 
 /// The harness's own test: the server takes a document, and counts it once.
-fn server_only(server: &OpenSearch) -> Result<()> {
-    server.prepare(INDEX)?;
+fn server_only(server: &Server) -> Result<()> {
+    opensearch::prepare(server.addr, INDEX)?;
     let event = serde_json::json!({"auditID": "a", "requestObject": [{"op": "add"}]});
     let mut statuses = Vec::new();
     for _ in 0..2 {
         statuses.push(http::request(server.addr, "PUT", &format!("/{INDEX}/_create/1"), Some(&event))?.0);
     }
     ensure!(statuses == [201, 409], "the server answered {statuses:?} to the same document twice");
-    let count = server.count(INDEX)?;
+    let count = opensearch::count(server.addr, INDEX)?;
     ensure!(count == 1, "the server counts {count} documents instead of 1");
     println!("OpenSearch at {} takes documents and counts them", server.addr);
     Ok(())
@@ -135,7 +136,7 @@ fn ship(world: &World<'_>, logs: &[PathBuf]) -> Result<()> {
     let corpus = Corpus::read(logs)?;
     let mut distinct = HashSet::new();
     for number in 0..corpus.len() {
-        distinct.insert(hash(corpus.line(number)));
+        distinct.insert(growing::hash(corpus.line(number)));
     }
     let config = world.configure(&world.folder.join("unused.log"), "ship")?;
     let mut command = Command::new(world.agent);
@@ -143,11 +144,11 @@ fn ship(world: &World<'_>, logs: &[PathBuf]) -> Result<()> {
     let printed = repo::output(&mut command)?;
     let ledger = ledger::read(printed.as_bytes(), OUTPUT)?;
     let mut stored = 0;
-    for index in world.server.indexes(INDEX)? {
-        let count = world.server.count(&index)?;
+    for index in opensearch::indexes(world.server.addr, INDEX)? {
+        let count = opensearch::count(world.server.addr, &index)?;
         println!("ship: {index} holds {count} documents");
         stored += count;
-        world.server.delete(&index)?;
+        opensearch::delete(world.server.addr, &index)?;
     }
     println!("ship: {} lines, {} distinct, ledger {ledger:?}", corpus.len(), distinct.len());
     ensure!(ledger.read == corpus.len() as u64, "the ledger has read {} lines", ledger.read);
@@ -170,7 +171,11 @@ fn follow(world: &World<'_>, logs: &[PathBuf]) -> Result<()> {
         if kills.next_if_eq(&chunk).is_some()
             && let Some(running) = agent.take()
         {
-            println!("run: {} lines written, {} stored: kill", log.written, world.server.count(INDEX)?);
+            println!(
+                "run: {} lines written, {} stored: kill",
+                log.written,
+                opensearch::count(world.server.addr, INDEX)?
+            );
             running.kill()?;
             dead_chunks = 0;
         }
@@ -187,16 +192,12 @@ fn follow(world: &World<'_>, logs: &[PathBuf]) -> Result<()> {
         }
     }
     let mut agent = agent.context("the agent ended the test dead")?;
-    let distinct = log.distinct.len() as u64;
-    let stored = drain(world, &mut agent, distinct)?;
+    let written = log.written as u64;
+    let stored = drain(world, &mut agent, written)?;
     agent.stop()?;
-    println!(
-        "run: {} lines in {} files, {distinct} distinct, {stored} stored",
-        log.written,
-        log.rotations + 1
-    );
-    let stored = world.server.count(INDEX)?;
-    ensure!(stored == distinct, "the server has {stored} documents instead of {distinct}");
+    println!("run: {written} distinct lines in {} files, {stored} stored", log.backups.len() + 1);
+    let stored = opensearch::count(world.server.addr, INDEX)?;
+    ensure!(stored == written, "the server has {stored} documents instead of {written}");
     println!("run: ok, every line is there exactly once");
     Ok(())
 }
@@ -205,7 +206,7 @@ fn follow(world: &World<'_>, logs: &[PathBuf]) -> Result<()> {
 fn drain(world: &World<'_>, agent: &mut Agent, wanted: u64) -> Result<u64> {
     let (mut stored, mut since) = (0, Instant::now());
     loop {
-        let now = world.server.count(INDEX)?;
+        let now = opensearch::count(world.server.addr, INDEX)?;
         if now >= wanted {
             return Ok(now);
         }
@@ -233,58 +234,4 @@ impl World<'_> {
         std::fs::write(&path, setup.yaml()).context("write the configuration")?;
         Ok(path)
     }
-}
-
-/// A log as the API server writes it: it grows, is renamed, and a new one takes its name.
-struct Log {
-    folder: PathBuf,
-    path: PathBuf,
-    file: File,
-    corpus: Corpus,
-    written: usize,
-    rotations: u32,
-    distinct: HashSet<u64>,
-}
-
-impl Log {
-    fn create(folder: &Path, corpus: Corpus) -> Result<Log> {
-        let path = folder.join("audit.log");
-        let file = File::create(&path).context("create the log")?;
-        let folder = folder.to_owned();
-        Ok(Log { folder, path, file, corpus, written: 0, rotations: 0, distinct: HashSet::new() })
-    }
-
-    /// Appends lines, each of which was never written before.
-    fn write(&mut self, lines: usize) -> Result<()> {
-        for _ in 0..lines {
-            let number = self.written % self.corpus.len();
-            if number == 0 {
-                // Copy 0 is the corpus itself, which `ship` has shipped.
-                self.corpus.become_copy(1 + (self.written / self.corpus.len()) as u32);
-            }
-            let line = self.corpus.line(number);
-            self.distinct.insert(hash(line));
-            // One write a line, as the API server does.
-            self.file.write_all(line).context("write to the log")?;
-            self.written += 1;
-        }
-        Ok(())
-    }
-
-    /// As lumberjack rotates: rename to a name with the time, then create anew.
-    fn rotate(&mut self) -> Result<()> {
-        let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S.%3f").to_string();
-        let backup = self.folder.join(format!("audit-{time}.log"));
-        std::fs::rename(&self.path, &backup).context("rename the log")?;
-        self.file = File::create(&self.path).context("create the new log")?;
-        self.rotations += 1;
-        Ok(())
-    }
-}
-
-/// Enough to tell some ten thousand lines apart.
-fn hash(line: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    line.hash(&mut hasher);
-    hasher.finish()
 }

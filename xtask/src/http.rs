@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Longer than any answer takes that is worth waiting for.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,17 +42,16 @@ pub(crate) fn json(addr: SocketAddr, method: &str, path: &str, body: Option<&Val
     serde_json::from_slice(&answer).with_context(|| format!("read the JSON that {method} {path} answered"))
 }
 
-/// Waits until `GET path` is answered with 200.
-pub(crate) fn wait_ready(addr: SocketAddr, path: &str, limit: Duration) -> Result<()> {
-    let start = Instant::now();
-    loop {
-        match request(addr, "GET", path, None) {
-            Ok((200, _)) => return Ok(()),
-            Ok((status, _)) if start.elapsed() > limit => bail!("{addr} is not ready: {status}"),
-            Err(error) if start.elapsed() > limit => return Err(error.context("wait until it is ready")),
-            _ => std::thread::sleep(Duration::from_millis(200)),
+/// A port of 127.0.0.1 for a server that is killed and comes back: none that a client's connection could get
+/// meanwhile (`net.ipv4.ip_local_port_range` begins at 32,768 by default).
+pub(crate) fn lasting_addr() -> Result<SocketAddr> {
+    for _ in 0..100 {
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, fastrand::u16(15_000..32_000)));
+        if TcpListener::bind(addr).is_ok() {
+            return Ok(addr);
         }
     }
+    bail!("find a free port below 32,000")
 }
 
 /// A port of 127.0.0.1 which was free a moment ago.

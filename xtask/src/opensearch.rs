@@ -1,16 +1,19 @@
 //! A real OpenSearch for the tests: Maven fetches the jars, Java runs them, it listens on the loopback interface.
 
+use crate::backends::server::Server;
 use crate::{http, repo};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-/// Jars may have to be unpacked, on a slow disk.
-const START_LIMIT: Duration = Duration::from_secs(120);
+/// Jars may have to be unpacked, and a translog read again, on a slow disk.
+const START_LIMIT: Duration = Duration::from_secs(300);
+
+/// Documents that are asked for at once; the most that a server gives by default.
+const PAGE: usize = 10_000;
 
 const JAVA_MIN_VERSION: u32 = 17;
 
@@ -39,98 +42,83 @@ fn java_version(text: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// A running server, stopped when dropped.
-pub(crate) struct OpenSearch {
-    child: Child,
-    /// Where it listens.
-    pub(crate) addr: SocketAddr,
+/// Starts a server at `addr` that keeps everything in `folder`, goes on from what is there, and is ready.
+pub(crate) fn start(folder: &Path, addr: SocketAddr) -> Result<Server> {
+    let source = repo::root().join("xtask/opensearch");
+    let mut command = Command::new("java");
+    command.args(["-Xmx768m", "-cp", &class_path(&source)?]);
+    command.arg(source.join("SearchServer.java")).arg(folder.join("data")).arg(addr.port().to_string());
+    let server = Server::spawn(&mut command, "opensearch", addr, folder)?;
+    server.ready_within("/_cluster/health?wait_for_status=yellow", START_LIMIT)
 }
 
-impl OpenSearch {
-    /// Starts one that keeps everything in `folder`, and waits until it is ready.
-    pub(crate) fn start(folder: &Path) -> Result<OpenSearch> {
-        let source = repo::root().join("xtask/opensearch");
-        let classpath = class_path(&source)?;
-        let addr = http::free_addr()?;
-        let log_path = folder.join("opensearch.log");
-        let log = File::create(&log_path).context("create the server's log")?;
-        let errors = log.try_clone().context("create the server's log")?;
-        let child = Command::new("java")
-            .args(["-Xmx768m", "-cp", &classpath])
-            .arg(source.join("SearchServer.java"))
-            .arg(folder.join("data"))
-            .arg(addr.port().to_string())
-            // The server ends when this pipe closes: also when this process is killed.
-            .stdin(Stdio::piped())
-            .stdout(log)
-            .stderr(errors)
-            .spawn()
-            .context("start java")?;
-        let server = OpenSearch { child, addr };
-        http::wait_ready(addr, "/_cluster/health?wait_for_status=yellow", START_LIMIT)
-            .with_context(|| format!("start OpenSearch, see {}", log_path.display()))?;
-        Ok(server)
-    }
-
-    /// Makes indexes with this prefix take any audit event. Bodies differ too much for a mapping of every field:
-    /// they are kept, not indexed.
-    pub(crate) fn prepare(&self, prefix: &str) -> Result<()> {
-        let kept = || json!({"type": "object", "enabled": false});
-        let template = json!({
-            "index_patterns": [format!("{prefix}*")],
-            "template": {
-                "settings": {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"},
-                "mappings": {
-                    "dynamic": false,
-                    "properties": {
-                        "auditID": {"type": "keyword"},
-                        "stage": {"type": "keyword"},
-                        "verb": {"type": "keyword"},
-                        "stageTimestamp": {"type": "date"},
-                        "annotations": kept(),
-                        "requestObject": kept(),
-                        "responseObject": kept(),
-                    }
+/// Makes indexes with this prefix take any audit event. Bodies differ too much for a mapping of every field:
+/// they are kept, not indexed.
+pub(crate) fn prepare(addr: SocketAddr, prefix: &str) -> Result<()> {
+    let kept = || json!({"type": "object", "enabled": false});
+    let template = json!({
+        "index_patterns": [format!("{prefix}*")],
+        "template": {
+            "settings": {"number_of_shards": 1, "number_of_replicas": 0, "refresh_interval": "-1"},
+            "mappings": {
+                "dynamic": false,
+                "properties": {
+                    "auditID": {"type": "keyword"},
+                    "stage": {"type": "keyword"},
+                    "verb": {"type": "keyword"},
+                    "stageTimestamp": {"type": "date"},
+                    "annotations": kept(),
+                    "requestObject": kept(),
+                    "responseObject": kept(),
                 }
             }
-        });
-        let path = format!("/_index_template/{prefix}");
-        http::json(self.addr, "PUT", &path, Some(&template)).map(drop)
-    }
-
-    /// How many documents an index holds; none where there is no such index.
-    pub(crate) fn count(&self, index: &str) -> Result<u64> {
-        let (status, _) = http::request(self.addr, "POST", &format!("/{index}/_refresh"), None)?;
-        if status == 404 {
-            return Ok(0);
         }
-        let answer = http::json(self.addr, "GET", &format!("/{index}/_count"), None)?;
-        answer["count"].as_u64().context("the server's count is no number")
-    }
-
-    /// The names of all indexes with this prefix.
-    pub(crate) fn indexes(&self, prefix: &str) -> Result<Vec<String>> {
-        let answer =
-            http::json(self.addr, "GET", &format!("/_cat/indices/{prefix}*?format=json&h=index"), None)?;
-        let Value::Array(rows) = answer else { return Ok(Vec::new()) };
-        let mut names: Vec<String> =
-            rows.iter().filter_map(|row| row["index"].as_str().map(str::to_owned)).collect();
-        names.sort();
-        Ok(names)
-    }
-
-    /// Removes an index.
-    pub(crate) fn delete(&self, index: &str) -> Result<()> {
-        http::json(self.addr, "DELETE", &format!("/{index}"), None).map(drop)
-    }
+    });
+    let path = format!("/_index_template/{prefix}");
+    http::json(addr, "PUT", &path, Some(&template)).map(drop)
 }
 
-impl Drop for OpenSearch {
-    fn drop(&mut self) {
-        // Closing its input asks it to stop and save; what it kept is thrown away, so there is nothing to wait for.
-        drop(self.child.stdin.take());
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// How many documents an index holds; none where there is no such index.
+pub(crate) fn count(addr: SocketAddr, index: &str) -> Result<u64> {
+    let (status, _) = http::request(addr, "POST", &format!("/{index}/_refresh"), None)?;
+    if status == 404 {
+        return Ok(0);
+    }
+    let answer = http::json(addr, "GET", &format!("/{index}/_count"), None)?;
+    answer["count"].as_u64().context("the server's count is no number")
+}
+
+/// The names of all indexes with this prefix.
+pub(crate) fn indexes(addr: SocketAddr, prefix: &str) -> Result<Vec<String>> {
+    let answer = http::json(addr, "GET", &format!("/_cat/indices/{prefix}*?format=json&h=index"), None)?;
+    let Value::Array(rows) = answer else { return Ok(Vec::new()) };
+    let mut names: Vec<String> =
+        rows.iter().filter_map(|row| row["index"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Removes an index.
+pub(crate) fn delete(addr: SocketAddr, index: &str) -> Result<()> {
+    http::json(addr, "DELETE", &format!("/{index}"), None).map(drop)
+}
+
+/// The uid of every document in the indexes with this prefix, as its own member says.
+pub(crate) fn uids(addr: SocketAddr, prefix: &str) -> Result<Vec<String>> {
+    http::json(addr, "POST", &format!("/{prefix}*/_refresh"), None)?;
+    let page = json!({"size": PAGE, "sort": ["_doc"], "_source": ["auditship.uid"]});
+    let mut answer = http::json(addr, "POST", &format!("/{prefix}*/_search?scroll=5m"), Some(&page))?;
+    let mut uids = Vec::new();
+    loop {
+        let hits = answer["hits"]["hits"].as_array().context("the server's answer has no hits")?;
+        if hits.is_empty() {
+            return Ok(uids);
+        }
+        for hit in hits {
+            uids.push(hit["_source"]["auditship"]["uid"].as_str().unwrap_or_default().to_owned());
+        }
+        let next = json!({"scroll": "5m", "scroll_id": answer["_scroll_id"]});
+        answer = http::json(addr, "POST", "/_search/scroll", Some(&next))?;
     }
 }
 

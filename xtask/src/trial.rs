@@ -3,13 +3,15 @@
 //!
 //! The verdict is two-sided. No line may be there twice or in part. A line may be missing only if an agent was killed
 //! before it had to be delivered, and the writer had deleted it when the next agent came. And then that agent must
-//! have said so: of all that an agent could have seen, every missing byte must be counted as lost. What was written
-//! while no agent was there has no known length; for that it is enough that the loss was told at all.
+//! have said so: each missing line that an agent could have seen must be among those whose bytes are told as lost, line
+//! by line and not in sum, and the account must count so many bytes, each once. What was written while no agent was
+//! there has no known length; for that it is enough that the loss was told at all.
 
 use crate::agent::{Account, Agent};
 use crate::backend::{self, Backend, Stored};
 use crate::config::Setup;
 use crate::http;
+use crate::lost::{Streams, Told};
 use crate::writer::Writer;
 use anyhow::{Context, Result, ensure};
 use std::collections::VecDeque;
@@ -22,6 +24,9 @@ use std::time::{Duration, Instant};
 
 /// How often the trial looks around.
 const TURN: Duration = Duration::from_millis(5);
+
+/// How often the files are looked at; they stay for several times as long.
+const LOOK: Duration = Duration::from_millis(40);
 
 /// The longest that the agent stays dead.
 const DEAD_MAX_MS: u64 = 500;
@@ -105,6 +110,9 @@ impl Trial<'_> {
             admin,
             log: folder.join("agent.log"),
             logs: logs.clone(),
+            state: state.clone(),
+            streams: Streams::default(),
+            looked: began,
             chance: fastrand::Rng::with_seed(self.seed),
             life: Life::Dead { until: began },
             history: VecDeque::new(),
@@ -125,8 +133,12 @@ impl Trial<'_> {
         }
         let told = std::fs::read_to_string(&stage.log).context("read the agents' log")?;
         let gaps = told.lines().filter(|line| line.contains(GAP)).count();
+        stage.streams.learn(self.agent, &state)?;
+        let lost = stage.streams.told(&told, &lengths);
         let (unseen, excused) = (&stage.unseen[..], &stage.excused[..]);
-        let verdict = Evidence { lengths: &lengths, stored: &stored, unseen, excused, account, gaps }.judge();
+        let evidence =
+            Evidence { lengths: &lengths, stored: &stored, unseen, excused, account, lost: &lost, gaps };
+        let verdict = evidence.judge();
         let written_bytes = lengths.iter().map(|length| u64::from(*length)).sum();
         Ok(Outcome { account, gaps, stored, verdict, written_bytes, took: began.elapsed() })
     }
@@ -142,6 +154,11 @@ struct Stage<'a> {
     log: PathBuf,
     /// The folder that the writer writes to.
     logs: PathBuf,
+    /// The agents' state directory.
+    state: PathBuf,
+    streams: Streams,
+    /// When the files were looked at.
+    looked: Instant,
     chance: fastrand::Rng,
     life: Life,
     /// How many lines there were when.
@@ -209,6 +226,7 @@ impl Stage<'_> {
         let life = std::mem::replace(&mut self.life, Life::Dead { until });
         let Life::Running { agent, up } = life else { return Ok(()) };
         agent.kill()?;
+        self.streams.learn(self.trial.agent, &self.state)?;
         println!("  {written} lines, {} arrived: killed, dead for {dead:?}", self.backend.count());
         if up {
             let saved = self.written_before(UNSAVED);
@@ -221,6 +239,10 @@ impl Stage<'_> {
     /// Starts the agent when its time has come, and sees whether it follows.
     fn step(&mut self, written: u64) -> Result<()> {
         let now = Instant::now();
+        if now.duration_since(self.looked) >= LOOK {
+            self.looked = now;
+            self.streams.look(&self.logs, backend::number_in)?;
+        }
         self.history.push_back((now, written));
         while self.history.front().is_some_and(|(at, _)| now.duration_since(*at) > DUE_AFTER * 2) {
             self.history.pop_front();
@@ -309,6 +331,8 @@ struct Evidence<'a> {
     unseen: &'a [Range<u64>],
     excused: &'a [Range<u64>],
     account: Account,
+    /// What the agents told as lost.
+    lost: &'a Told,
     /// How often the agents told of a gap.
     gaps: usize,
 }
@@ -321,6 +345,8 @@ struct Verdict {
     missing_bytes: u64,
     /// How many of the missing bytes no agent can have measured.
     unseen_bytes: u64,
+    /// Lines that are told as lost, and are there: they were delivered, and nobody had time to write that down.
+    needless_lines: u64,
     /// Missing lines that follow each other.
     runs: Vec<Range<u64>>,
 }
@@ -328,21 +354,23 @@ struct Verdict {
 impl Evidence<'_> {
     fn judge(&self) -> Verdict {
         let mut verdict = Verdict::default();
-        let (mut twice, mut unexcused) = (0, 0);
+        let (mut twice, mut unexcused, mut untold) = (0, 0, 0);
         let within = |ranges: &[Range<u64>], number| ranges.iter().any(|range| range.contains(&number));
         for (number, length) in (0..).zip(self.lengths) {
             match self.stored.times.get(number as usize).copied().unwrap_or(0) {
                 0 => {
                     unexcused += u64::from(!within(self.excused, number));
-                    verdict.miss(number, u64::from(*length), within(self.unseen, number));
+                    let unseen = within(self.unseen, number);
+                    untold += u64::from(!unseen && !self.lost.lines.contains(&number));
+                    verdict.miss(number, u64::from(*length), unseen);
                 }
-                1 => {}
+                1 => verdict.needless_lines += u64::from(self.lost.lines.contains(&number)),
                 _ => twice += 1,
             }
         }
         let Evidence { account, stored, .. } = self;
-        let (missing, unseen) = (verdict.missing_bytes, verdict.unseen_bytes);
-        let lost = account.lost_bytes;
+        let missing = verdict.missing_bytes;
+        let (counted, lost) = (account.lost_bytes, self.lost);
         let mut problem = |wrong: bool, text: String| {
             if wrong {
                 verdict.problems.push(text);
@@ -361,14 +389,16 @@ impl Evidence<'_> {
             unexcused > 0,
             format!("{unexcused} lines are missing that an agent had, and time to deliver"),
         );
-        problem(missing > 0 && lost == 0 && self.gaps == 0, "the loss was not told at all".to_owned());
+        problem(missing > 0 && counted == 0 && self.gaps == 0, "the loss was not told at all".to_owned());
         problem(
-            missing - unseen > lost,
-            format!(
-                "{} of the missing bytes were there to be seen, but only {lost} are counted as lost",
-                missing - unseen
-            ),
+            untold > 0,
+            format!("{untold} lines are missing that were there to be seen, and are not told as lost"),
         );
+        problem(
+            counted != lost.bytes,
+            format!("{} bytes are told as lost, but {counted} are counted", lost.bytes),
+        );
+        problem(lost.unplaced > 0, format!("{} losses are told of files that never were", lost.unplaced));
         problem(account.refused > 0, format!("{} lines were not taken for events", account.refused));
         problem(account.open > 0, format!("{} lines are open", account.open));
         problem(
@@ -399,7 +429,8 @@ impl std::fmt::Display for Outcome {
         write!(
             f,
             "{there} lines arrived of {:.1} MB written, {} came again and were refused; \
-             {} are missing ({:.3} MB, of which {:.3} MB nobody saw), {:.3} MB and {} gaps are counted as lost; {:.0} s",
+             {} are missing ({:.3} MB, of which {:.3} MB nobody saw), {:.3} MB and {} gaps are counted as lost, \
+             {} lines of it needlessly; {:.0} s",
             megabytes(*written_bytes),
             stored.repeated,
             verdict.missing_lines,
@@ -407,6 +438,7 @@ impl std::fmt::Display for Outcome {
             megabytes(verdict.unseen_bytes),
             megabytes(account.lost_bytes),
             gaps,
+            verdict.needless_lines,
             took.as_secs_f64(),
         )?;
         for problem in &verdict.problems {
@@ -424,13 +456,15 @@ impl std::fmt::Display for Outcome {
 mod tests {
     use super::*;
 
-    fn problems(times: &[u8], unseen: Range<u64>, lost_bytes: u64, gaps: usize) -> Vec<String> {
+    fn problems(times: &[u8], unseen: Range<u64>, lost: &[u64], counted: u64, gaps: usize) -> Vec<String> {
         let delivered = times.iter().map(|times| u64::from(*times)).sum();
-        let account = Account { lost_bytes, delivered, ..Account::default() };
+        let account = Account { lost_bytes: counted, delivered, ..Account::default() };
         let mut stored = Stored::default();
         stored.times.extend_from_slice(times);
         let excused = std::slice::from_ref(&(1..3));
-        Evidence { lengths: &[10; 5], stored: &stored, unseen: &[unseen], excused, account, gaps }
+        let lost =
+            &Told { lines: lost.iter().copied().collect(), bytes: 10 * lost.len() as u64, unplaced: 0 };
+        Evidence { lengths: &[10; 5], stored: &stored, unseen: &[unseen], excused, account, lost, gaps }
             .judge()
             .problems
     }
@@ -438,16 +472,20 @@ mod tests {
     #[test]
     fn both_sides() {
         let none = Vec::<String>::new();
-        assert_eq!(problems(&[1, 1, 1, 1, 1], 0..0, 0, 0), none);
-        assert_eq!(problems(&[1, 2, 1, 1, 1], 0..0, 0, 0), ["1 lines are there twice"]);
-        assert_eq!(problems(&[1, 0, 0, 1, 1], 0..0, 20, 0), none);
-        let short = problems(&[1, 0, 0, 1, 1], 0..0, 19, 0);
-        assert_eq!(short, ["20 of the missing bytes were there to be seen, but only 19 are counted as lost"]);
-        let unread = problems(&[1, 0, 0, 1], 0..0, 99, 0);
+        assert_eq!(problems(&[1, 1, 1, 1, 1], 0..0, &[], 0, 0), none);
+        assert_eq!(problems(&[1, 2, 1, 1, 1], 0..0, &[], 0, 0), ["1 lines are there twice"]);
+        assert_eq!(problems(&[1, 0, 0, 1, 1], 0..0, &[1, 2], 20, 0), none);
+        // In sum it would be enough.
+        let untold = problems(&[1, 0, 0, 1, 1], 0..0, &[0, 1], 20, 0);
+        assert_eq!(untold, ["1 lines are missing that were there to be seen, and are not told as lost"]);
+        let counted = problems(&[1, 0, 0, 1, 1], 0..0, &[1, 2], 40, 0);
+        assert_eq!(counted, ["20 bytes are told as lost, but 40 are counted"]);
+        let unread = problems(&[1, 0, 0, 1], 0..0, &[1, 2, 4], 30, 0);
         assert_eq!(unread, ["1 lines are missing that an agent had, and time to deliver"]);
-        assert_eq!(problems(&[1, 0, 0, 1, 1], 2..3, 10, 0), none);
-        assert_eq!(problems(&[1, 0, 0, 1, 1], 1..3, 0, 0), ["the loss was not told at all"]);
-        assert_eq!(problems(&[1, 0, 0, 1, 1], 1..3, 0, 1), none);
-        assert_eq!(problems(&[1, 1, 1, 1, 1, 1], 0..0, 0, 0), ["there are lines that were never written"]);
+        assert_eq!(problems(&[1, 0, 0, 1, 1], 2..3, &[1], 10, 0), none);
+        assert_eq!(problems(&[1, 0, 0, 1, 1], 1..3, &[], 0, 0), ["the loss was not told at all"]);
+        assert_eq!(problems(&[1, 0, 0, 1, 1], 1..3, &[], 0, 1), none);
+        let more = problems(&[1, 1, 1, 1, 1, 1], 0..0, &[], 0, 0);
+        assert_eq!(more, ["there are lines that were never written"]);
     }
 }

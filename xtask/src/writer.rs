@@ -1,6 +1,7 @@
 //! Who writes the log in a trial: lines that know their number and length, rotated, compressed and deleted as
 //! lumberjack does. [`Local`] is a thread of this process, for rounds that are cheap and need no Go.
 
+use crate::growing;
 use anyhow::{Context, Result};
 use std::fs::File;
 use std::io::Write;
@@ -100,8 +101,7 @@ impl Drop for Local {
 
 fn write(folder: &Path, lines: u64, rate: u64, shared: &Shared) -> Result<Vec<u32>> {
     let (rotated, mill_work) = channel();
-    let mill_folder = folder.to_owned();
-    let miller = std::thread::spawn(move || mill(&mill_folder, &mill_work));
+    let miller = std::thread::spawn(move || mill(&mill_work));
     let lengths = write_lines(folder, lines, rate, shared, &rotated);
     drop(rotated);
     miller.join().ok().context("the thread that compresses panicked")??;
@@ -145,7 +145,7 @@ fn write_lines(
 }
 
 /// Deletes what is too old, then compresses what is left, beside its plain file, which goes last.
-fn mill(folder: &Path, rotated: &Receiver<PathBuf>) -> Result<()> {
+fn mill(rotated: &Receiver<PathBuf>) -> Result<()> {
     let mut backups: Vec<PathBuf> = Vec::new();
     while let Ok(backup) = rotated.recv() {
         backups.push(backup);
@@ -154,14 +154,7 @@ fn mill(folder: &Path, rotated: &Receiver<PathBuf>) -> Result<()> {
             std::fs::remove_file(backups.remove(0)).context("delete a backup")?;
         }
         for backup in backups.iter_mut().filter(|path| path.extension().is_some_and(|last| last == "log")) {
-            let packed = PathBuf::from(format!("{}.gz", backup.display()));
-            let bytes = std::fs::read(&backup).context("read a backup")?;
-            let file = File::create(folder.join(&packed)).context("create a compressed backup")?;
-            let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::default());
-            encoder.write_all(&bytes).context("compress a backup")?;
-            encoder.finish().context("compress a backup")?;
-            std::fs::remove_file(&backup).context("delete a compressed backup")?;
-            *backup = packed;
+            *backup = growing::compress(backup)?;
         }
     }
     Ok(())

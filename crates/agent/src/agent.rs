@@ -481,6 +481,7 @@ impl World<Follower> for Follow {
         error!(
             output = self.output.name,
             file = %lost.file.display(),
+            span = %lost.span,
             bytes = lost.span.len(),
             reason = lost.reason,
             "bytes can no longer be read"

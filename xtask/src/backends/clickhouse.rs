@@ -6,11 +6,12 @@ use super::sent::Sent;
 use super::server::Server;
 use super::{json, tools};
 use crate::agent::Agent;
+use crate::kills::Target;
 use crate::{http, repo};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -131,6 +132,69 @@ fn wait(addr: SocketAddr, events: usize, agent: &mut Agent) -> Result<()> {
         agent.check_alive()?;
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// The preset, whose server is killed.
+struct Killed {
+    python: PathBuf,
+    addr: SocketAddr,
+    work: PathBuf,
+    preset: String,
+}
+
+impl Killed {
+    /// The value of one of the preset's options.
+    fn option(&self, name: &str) -> Result<&str> {
+        let mut lines = self.preset.lines().map(str::trim);
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.with_context(|| format!("the preset has no {name}"))
+    }
+}
+
+impl Target for Killed {
+    fn output(&self) -> Result<String> {
+        let mut output = format!("type: http\nurl: http://{}/\nquery:\n", self.addr);
+        for name in ["query", "insert_deduplication_token", "date_time_input_format"] {
+            let value = self.option(name)?.split(" #").next().unwrap_or_default().trim();
+            output += &format!("  {name}: {value}\n");
+        }
+        // Smaller than the preset's, so that there are more of them to be hit.
+        let compression = self.option("compression")?;
+        Ok(output + &format!("compression: {compression}\nbatch: {{bytes: 1MiB, events: 5000, age: 1s}}\n"))
+    }
+
+    fn start(&self) -> Result<Option<Server>> {
+        start(&self.python, &self.work, self.addr).map(Some)
+    }
+
+    /// The table is the one that the preset shows.
+    fn prepare(&self) -> Result<()> {
+        let from = self.preset.find("CREATE TABLE").context("the preset shows no table")?;
+        let lines = self.preset[from..].lines().map(|line| line.trim_start_matches('#'));
+        let table: Vec<&str> = lines.take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+        query(self.addr, "CREATE DATABASE audit")?;
+        query(self.addr, &table.join(" "))?;
+        Ok(())
+    }
+
+    fn uids(&self) -> Result<Vec<String>> {
+        let rows = query(self.addr, "SELECT auditship.uid AS uid FROM audit.events")?;
+        let rows = rows.split(|byte| *byte == b'\n').filter(|row| !row.is_empty());
+        rows.map(|row| {
+            let row: Value = serde_json::from_slice(row).context("read a row")?;
+            Ok(row["uid"].as_str().unwrap_or_default().to_owned())
+        })
+        .collect()
+    }
+}
+
+/// The server for `e2e kills`, or why it cannot be had.
+pub(crate) fn target(work: &Path) -> Result<Result<Box<dyn Target>, String>> {
+    let (addr, work) = (http::lasting_addr()?, work.to_owned());
+    let path = repo::root().join("examples/outputs/clickhouse.yaml");
+    let preset = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let python = tools::venv("clickhouse", PACKAGES)?;
+    Ok(python.map(|python| Box::new(Killed { python, addr, work, preset }) as Box<dyn Target>))
 }
 
 fn query(addr: SocketAddr, query: &str) -> Result<Vec<u8>> {

@@ -3,9 +3,9 @@
 
 use super::json;
 use super::sent::Sent;
+use super::server::Server;
 use crate::config::INDEX;
-use crate::opensearch::{self, OpenSearch};
-use crate::{http, repo};
+use crate::{http, opensearch, repo};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::cell::Cell;
@@ -22,7 +22,7 @@ pub(crate) fn run(binary: &Path, work: &Path) -> Result<()> {
         println!("skipped: {reason}");
         return Ok(());
     }
-    let server = OpenSearch::start(work)?;
+    let server = opensearch::start(work, http::free_addr()?)?;
     http::json(server.addr, "PUT", "/_index_template/k8s-audit-ecs", Some(&template()?))?;
     let sent = Sent::prepare(binary, work)?;
     let output = format!(
@@ -30,7 +30,7 @@ pub(crate) fn run(binary: &Path, work: &Path) -> Result<()> {
         server.addr
     );
     sent.ship(binary, work, "ecs", &output)?;
-    let stored = server.count(INDEX)?;
+    let stored = opensearch::count(server.addr, INDEX)?;
     ensure!(stored == sent.events.len() as u64, "{stored} documents of {} events", sent.events.len());
     // What was refused, a key that is there twice for one, was sent again with its bodies as strings.
     let flattened = Cell::new(0);
@@ -84,7 +84,7 @@ fn template() -> Result<Value> {
 }
 
 /// Uid and event of every document. Not every event can be read into a `Value`: there are numbers out of its range.
-fn events(server: &OpenSearch) -> Result<Vec<(String, Vec<u8>)>> {
+fn events(server: &Server) -> Result<Vec<(String, Vec<u8>)>> {
     let mut out = Vec::new();
     let mut path = format!("/{INDEX}/_search?scroll=1m");
     let mut question = json!({"size": PAGE, "sort": ["_doc"]});

@@ -4,13 +4,14 @@
 //! run), starts it on the loopback interface, ships to it, asks it for what it has, and compares every event with
 //! what was sent. A server that cannot be had on this machine is skipped, with the reason.
 
-mod clickhouse;
+pub(crate) mod clickhouse;
 mod datadog;
+pub(crate) mod dir;
 mod ecs;
 mod json;
-mod opensearch;
+pub(crate) mod opensearch;
 mod otelcol;
-mod s3;
+pub(crate) mod s3;
 pub(crate) mod sent;
 pub(crate) mod server;
 mod splunk;

