@@ -39,9 +39,15 @@ impl Secrets {
         self.planted.note(kind, value);
     }
 
-    /// So many letters and digits. Not a secret by itself.
+    /// So many letters and digits, as a generator makes them: a few of each kind. Not a secret by itself.
     pub(crate) fn letters(&mut self, count: usize) -> String {
-        self.of(ALNUM, count)
+        loop {
+            let text = self.of(ALNUM, count);
+            let few = |kind: fn(&u8) -> bool| text.bytes().filter(kind).count() >= 2.min(count / 3);
+            if few(u8::is_ascii_digit) && few(u8::is_ascii_lowercase) && few(u8::is_ascii_uppercase) {
+                return text;
+            }
+        }
     }
 
     fn of(&mut self, alphabet: &[u8], count: usize) -> String {
@@ -128,6 +134,17 @@ pub(crate) fn base64_url(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_text_has_a_few_of_each_kind() {
+        let mut secrets = Secrets::new(1, Planted::default());
+        for count in [4, 13, 32] {
+            for _ in 0..200 {
+                let text = secrets.letters(count);
+                assert!(text.len() == count && text.bytes().any(|b| b.is_ascii_digit()), "{text}");
+            }
+        }
+    }
 
     #[test]
     fn a_seed_gives_the_same_secrets() {
