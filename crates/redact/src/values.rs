@@ -60,14 +60,17 @@ fn is_path(value: &[u8]) -> bool {
     rooted && value.iter().all(word) && !(value.len() >= 20 && is_mixed(value))
 }
 
-/// Whether it changes between cases as no word does: letters of both, with digits or with more changes than
-/// `CamelCase` has.
+/// Whether it changes between cases as no word does: letters of both, with digits, with more changes than `CamelCase` has,
+/// or with some and more capitals than that.
 pub(crate) fn is_mixed(value: &[u8]) -> bool {
     let changes =
         value.windows(2).filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()).count();
+    let capitals = value.iter().filter(|b| b.is_ascii_uppercase()).count();
     value.iter().any(u8::is_ascii_lowercase)
-        && value.iter().any(u8::is_ascii_uppercase)
-        && (value.iter().any(u8::is_ascii_digit) || changes * 6 >= value.len())
+        && capitals > 0
+        && (value.iter().any(u8::is_ascii_digit)
+            || changes * 6 >= value.len()
+            || (changes >= 4 && capitals * 3 >= value.len()))
 }
 
 /// Whether `value` is no name, sentence or word.

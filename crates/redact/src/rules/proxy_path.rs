@@ -10,7 +10,7 @@ use std::ops::Range;
 /// `pkg/registry/core/service/proxy`), and such paths hold one-time tokens: `/reset/Ab3…/confirm`.
 pub(super) static RULE: Rule = Rule {
     name: "proxy-path",
-    doc: "opaque segments of the path behind `/proxy/`, from 16 characters, with both cases and digits",
+    doc: "opaque segments of the path behind `/proxy/`, from 16 characters, with both cases and digits, or as random as that",
     selector: Selector::Text { needles: &[Needle::Begin("proxy/")], find },
     action: Action::Mask,
 };
@@ -64,6 +64,17 @@ mod tests {
         check(
             r#"{"requestURI":"/api/v1/namespaces/n/services/http:app:80/proxy/reset/R0qiNVBIEnE174V1KiIC/confirm"}"#,
             r#"{"requestURI":"/api/v1/namespaces/n/services/http:app:80/proxy/reset/‹proxy-path›/confirm"}"#,
+        );
+    }
+
+    #[test]
+    fn a_token_without_a_digit() {
+        check(
+            r#"{"requestURI":"/api/v1/namespaces/n/services/any/proxy/hooks/RNSyoPlWDQXKKBKITtwvIASColSOOEOs"}"#,
+            r#"{"requestURI":"/api/v1/namespaces/n/services/any/proxy/hooks/‹proxy-path›"}"#,
+        );
+        unchanged(
+            r#"{"requestURI":"/api/v1/namespaces/n/services/any/proxy/MyControllerManager/GetHTTPAndXMLFromAPI"}"#,
         );
     }
 
