@@ -29,6 +29,8 @@ pub struct Learnt {
     limit: usize,
     /// The largest size that was taken, as far as no refusal speaks against it.
     taken: usize,
+    /// The smallest size that was refused, as far as nothing that was taken speaks against it.
+    too_large: usize,
     /// The last refusal.
     refused: Option<Instant>,
 }
@@ -36,14 +38,24 @@ pub struct Learnt {
 impl Learnt {
     /// Nothing is known yet; `most` is the configured limit.
     pub fn new(most: usize) -> Learnt {
-        Learnt { most, limit: most, taken: 0, refused: None }
+        Learnt { most, limit: most, taken: 0, too_large: usize::MAX, refused: None }
     }
 
     /// How large a batch may be.
     pub fn limit(&self, now: Instant) -> usize {
-        let calm = self.refused.map_or(Duration::ZERO, |refused| now.saturating_duration_since(refused));
-        let doublings = (calm.as_secs() / CALM.as_secs()).min(32) as u32;
+        let doublings = (self.calm(now).as_secs() / CALM.as_secs()).min(32) as u32;
         self.limit.saturating_mul(1usize.checked_shl(doublings).unwrap_or(usize::MAX)).min(self.most)
+    }
+
+    /// Whether a batch of this size would be refused, as far as is known; between the limit and what was refused
+    /// nobody knows.
+    pub fn is_too_large(&self, size: usize, now: Instant) -> bool {
+        size >= self.too_large && self.calm(now) < CALM
+    }
+
+    /// Time since the last refusal.
+    fn calm(&self, now: Instant) -> Duration {
+        self.refused.map_or(Duration::ZERO, |refused| now.saturating_duration_since(refused))
     }
 
     /// A batch of this size was refused as too large. Says whether that lowers the limit.
@@ -54,6 +66,7 @@ impl Learnt {
         }
         let next = (size / 2).max(self.taken).max(LEAST);
         self.limit = before.min(next);
+        self.too_large = if self.calm(now) < CALM { self.too_large.min(size) } else { size };
         self.refused = Some(now);
         self.limit < before
     }
@@ -61,6 +74,9 @@ impl Learnt {
     /// A batch of this size was taken: at least that is possible.
     pub fn taken(&mut self, size: usize) {
         self.taken = self.taken.max(size);
+        if size >= self.too_large {
+            self.too_large = usize::MAX;
+        }
         self.limit = self.limit.max(size.min(self.most));
     }
 }
@@ -131,6 +147,27 @@ mod tests {
         let later = now + CALM;
         assert!(learnt.refused(512 << 10, later));
         assert_eq!((learnt.limit(later), learnt.limit(later + CALM)), (256 << 10, 512 << 10));
+    }
+
+    #[test]
+    fn what_would_be_refused_need_not_be_tried() {
+        let (mut learnt, now) = (Learnt::new(MOST), start());
+        assert!(!learnt.is_too_large(MOST, now));
+        learnt.refused(1000 << 10, now);
+        learnt.refused(900 << 10, now);
+        learnt.refused(2000 << 10, now);
+        let least = |learnt: &Learnt, now| (0..2048).find(|kib| learnt.is_too_large(kib << 10, now));
+        assert_eq!(
+            (learnt.limit(now) >> 10, least(&learnt, now)),
+            (450, Some(900)),
+            "between the two nobody knows"
+        );
+        assert_eq!(least(&learnt, now + CALM), None, "it may take more by now");
+        let mut other = learnt;
+        other.taken(950 << 10);
+        assert_eq!(least(&other, now), None, "the measures differ");
+        learnt.refused(1500 << 10, now + CALM);
+        assert_eq!(least(&learnt, now + CALM), Some(1500));
     }
 
     proptest! {

@@ -467,7 +467,8 @@ impl Lane {
     /// Two halves of a batch that would be refused as too large by what is known, and was never tried. What was
     /// written down is not cut: its object may exist.
     async fn too_large(&self, batch: &Arc<Batch>) -> Option<(Batch, Batch)> {
-        let known = self.sink.limits().size_of(batch) > self.batch_bytes();
+        let (size, now) = (self.sink.limits().size_of(batch), Instant::now().into_std());
+        let known = lock(&self.learnt).is_too_large(size, now);
         if !known || batch.records.len() < 2 || self.sink.object(batch).is_some() {
             return None;
         }

@@ -121,12 +121,13 @@ fn too_large_is_split() {
     let text: String = (0..1_000).map(|n| large(n) + "\n").collect();
     let small = Options { body_max_bytes: 100_000, ..Options::default() };
     let place = place_with(small, ", batch: {bytes: 256KiB}");
-    let report = ship(&place, &text, &[]).assert_clean();
+    let shipped = ship(&place, &text, &[]);
+    let report = shipped.assert_clean();
     assert_exactly("search", &place.documents(), 1_000);
     let get = |name| report.get("search", name);
-    // About eleven batches, of which each would be seven requests (one, two halves, four quarters that are taken); only
-    // the first one is.
-    assert!(get("requests") <= 7 + 11 * 4, "{report:?}");
+    // Eleven batches, of which each would be seven requests (one, two halves, four quarters that are taken). Only the
+    // first one is; of the others a half that is a little smaller may still be tried.
+    assert!(get("requests") <= 7 + 10 * 5, "{report:?}");
     assert!((64 << 10..=100_000).contains(&get("batch_bytes")), "{report:?}");
 
     // One record that is too large by itself costs no neighbour.
