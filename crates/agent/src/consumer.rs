@@ -301,7 +301,7 @@ impl<S: Source, W: World<S>> Consumer<S, W> {
     fn account_bytes(&self, turn: &mut Turn) {
         let pending: usize = turn.pending.iter().map(|(batch, _)| batch.held_bytes()).sum();
         let flying = self.stats.in_flight_bytes.load(Ordering::Relaxed) as usize;
-        let held = self.pipeline.batcher.open_bytes() + pending + flying;
+        let held = self.pipeline.batcher.open_bytes() + pending + flying + self.pipeline.ledger.held_bytes();
         self.budget.replace(turn.accounted, held);
         turn.accounted = held;
     }

@@ -4,7 +4,8 @@
 //! neither files nor lines' content. Lines of one stream must be told in the order of their spans.
 //!
 //! Memory: one entry per open line, and one per run of lines of the same class between them, so millions of dropped
-//! lines behind one open line cost one entry. [`Ledger::entries`] is what back-pressure looks at.
+//! lines behind one open line cost one entry. [`Ledger::entries`] is what back-pressure looks at. A stream that is
+//! settled holds no memory for entries, and one that was far behind gives back what it needed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -161,18 +162,31 @@ struct Entry {
 enum What {
     /// This many lines of one class.
     Settled(Class, u64),
-    /// One line; `parts` of its records are open. `carried` is the stream where it began.
-    Line {
-        parts: u32,
-        worst: Class,
-        carried: Option<StreamId>,
-    },
+    /// One line; `parts` of its records are open. `carried` is the stream where it began: boxed, for it is rare and
+    /// there are many lines.
+    Line { parts: u32, worst: Class, carried: Option<Box<StreamId>> },
     /// The beginning of a line whose end is in `stream`: passed together with it.
-    Tied {
-        stream: StreamId,
-    },
-    Lost(String),
+    Tied { stream: StreamId },
+    /// A number in [`Ledger::reasons`].
+    Lost(u16),
 }
+
+impl Lane {
+    /// Takes the first entry out, and gives back memory that is not needed any more.
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        let (used, held) = (self.entries.len(), self.entries.capacity());
+        if used == 0 {
+            self.entries = VecDeque::new();
+        } else if held > ENTRIES_KEPT && used < held / 4 {
+            self.entries.shrink_to(held / 2);
+        }
+        Some(entry)
+    }
+}
+
+/// Room for so many entries is never given back one half after the other.
+const ENTRIES_KEPT: usize = 1024;
 
 /// The ledger of one consumer.
 #[derive(Default)]
@@ -182,6 +196,8 @@ pub struct Ledger {
     open: HashMap<u64, StreamId>,
     next_ticket: u64,
     names: [Vec<String>; 4],
+    /// Why bytes were lost.
+    reasons: Vec<String>,
     all: Counts,
     committed: Counts,
     entries: usize,
@@ -298,6 +314,10 @@ impl Ledger {
         if *parts == 0 {
             let class = *worst;
             self.open.remove(&ticket);
+            let (used, held) = (self.open.len(), self.open.capacity());
+            if held > ENTRIES_KEPT && used < held / 8 {
+                self.open.shrink_to(held / 4);
+            }
             self.all.add(class, 1);
             self.advance(stream);
         }
@@ -307,8 +327,18 @@ impl Ledger {
     pub fn lost(&mut self, reason: &str, span: Span) {
         self.follow(span);
         self.all.lose(reason, span.len());
-        self.push(span, What::Lost(reason.to_owned()));
+        let reason = self.reason(reason);
+        self.push(span, What::Lost(reason));
         self.advance(span.stream);
+    }
+
+    /// The number of a reason, of which there are a handful.
+    fn reason(&mut self, reason: &str) -> u16 {
+        let at = self.reasons.iter().position(|known| known == reason).unwrap_or_else(|| {
+            self.reasons.push(reason.to_owned());
+            self.reasons.len() - 1
+        });
+        u16::try_from(at).unwrap_or(u16::MAX)
     }
 
     /// Everything of `stream` before it is settled.
@@ -346,6 +376,12 @@ impl Ledger {
         self.entries
     }
 
+    /// About how many bytes of memory they take.
+    pub fn held_bytes(&self) -> usize {
+        // A queue has room for up to twice what it holds; a table's slots have one byte more.
+        self.entries * size_of::<Entry>() * 3 / 2 + self.open.capacity() * (size_of::<(u64, StreamId)>() + 1)
+    }
+
     /// How often a ticket was acknowledged that is not open, or a span did not follow the one before it: each is
     /// an error of the caller.
     pub fn faults(&self) -> u64 {
@@ -377,7 +413,7 @@ impl Ledger {
         if let Some(carried) = carried {
             self.push(carried, What::Tied { stream: span.stream });
         }
-        self.push(span, What::Line { parts, worst, carried: carried.map(|carried| carried.stream) })
+        self.push(span, What::Line { parts, worst, carried: carried.map(|carried| Box::new(carried.stream)) })
     }
 
     fn push(&mut self, span: Span, what: What) -> u64 {
@@ -411,7 +447,7 @@ impl Ledger {
             // Both halves of a carried line pass together, each at the front of its stream: else a restart would
             // read the second half without the first.
             What::Line { carried: Some(other), .. } => {
-                let other = *other;
+                let other = **other;
                 let tied = self.lanes.get(&other)?.entries.front()?;
                 let ready = matches!(tied.what, What::Tied { stream: to } if to == stream);
                 if !ready {
@@ -424,8 +460,7 @@ impl Ledger {
             What::Tied { stream: other } => {
                 let other = *other;
                 let line = self.lanes.get(&other)?.entries.front()?;
-                let ready =
-                    matches!(line.what, What::Line { parts: 0, carried: Some(from), .. } if from == stream);
+                let ready = matches!(&line.what, What::Line { parts: 0, carried: Some(from), .. } if **from == stream);
                 if !ready {
                     return None;
                 }
@@ -438,12 +473,15 @@ impl Ledger {
 
     fn pass(&mut self, stream: StreamId) {
         let Some(lane) = self.lanes.get_mut(&stream) else { return };
-        let Some(entry) = lane.entries.pop_front() else { return };
+        let Some(entry) = lane.pop() else { return };
         self.entries -= 1;
         lane.position = entry.end;
         let counts = &mut self.committed;
         let (class, lines) = match entry.what {
-            What::Lost(reason) => return counts.lose(&reason, entry.bytes),
+            What::Lost(reason) => {
+                let reason = self.reasons.get(usize::from(reason)).map_or("other", String::as_str);
+                return counts.lose(reason, entry.bytes);
+            }
             What::Tied { .. } => return counts.read_bytes += entry.bytes,
             What::Settled(class, lines) => (class, lines),
             What::Line { worst, .. } => (worst, 1),
@@ -473,5 +511,34 @@ impl Ledger {
             open: counts.read_lines - counts.settled(),
             lost_bytes: counts.lost.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn span(stream: u64, line: u64) -> Span {
+        Span { stream: StreamId(stream), start: 10 * line, end: 10 * line + 10 }
+    }
+
+    #[test]
+    fn entries_are_small_and_a_settled_stream_holds_none() {
+        assert!(size_of::<Entry>() <= 40, "{}", size_of::<Entry>());
+        let mut ledger = Ledger::default();
+        // As with backups that are caught up with, one after the other.
+        for stream in 0..10 {
+            let tickets: Vec<u64> =
+                (0..10_000).map(|line| ledger.open(span(stream, line), None, 1)).collect();
+            assert!(ledger.held_bytes() >= 10_000 * size_of::<Entry>());
+            let (last, others) = tickets.split_last().unwrap();
+            others.iter().for_each(|ticket| ledger.ack(*ticket, AckResult::Delivered));
+            let lane = &ledger.lanes[&StreamId(stream)];
+            assert!(lane.entries.len() == 1 && lane.entries.capacity() <= ENTRIES_KEPT);
+            ledger.ack(*last, AckResult::Delivered);
+        }
+        assert!(ledger.lanes.values().all(|lane| lane.entries.capacity() == 0));
+        assert!(ledger.held_bytes() < 100_000, "{}", ledger.held_bytes());
+        assert_eq!((ledger.entries(), ledger.faults(), ledger.totals().delivered), (0, 0, 100_000));
     }
 }
