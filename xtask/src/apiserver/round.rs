@@ -56,6 +56,12 @@ enum Act {
     Leave(Duration),
 }
 
+impl Act {
+    fn needs_apiserver(self) -> bool {
+        matches!(self, Act::KillApiserver(_) | Act::StopApiserver)
+    }
+}
+
 /// What is asked of the agent.
 pub(crate) struct Round<'a> {
     pub(crate) programs: &'a Programs,
@@ -166,9 +172,13 @@ impl Round<'_> {
         let began = Instant::now();
         while began.elapsed() < self.length || !stage.is_calm() {
             stage.step()?;
-            if stage.is_up && acts.front().is_some_and(|(at, _)| began.elapsed() >= *at) {
-                let (at, act) = acts.pop_front().context("there is an act")?;
-                println!("  {:5.1} s: {act:?}, {} documents", at.as_secs_f64(), stage.backend.count());
+            let is_due = |(at, act): &&(Duration, Act)| {
+                began.elapsed() >= *at && (stage.is_up || !act.needs_apiserver())
+            };
+            if let Some((_, act)) = acts.front().filter(is_due).copied() {
+                acts.pop_front();
+                let (now, documents) = (began.elapsed().as_secs_f64(), stage.backend.count());
+                println!("  {now:5.1} s: {act:?}, {documents} documents");
                 stage.act(act)?;
             }
             std::thread::sleep(TURN);
