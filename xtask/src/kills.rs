@@ -63,12 +63,14 @@ pub(crate) trait Target: Send + Sync {
     fn uids(&self) -> Result<Vec<String>>;
 }
 
+/// A backend that keeps what it has in a folder; or why it cannot be had.
+type Make = fn(&Path) -> Result<Result<Box<dyn Target>, String>>;
+
 /// One line of the table.
 struct Entry {
     /// What `--only` knows it by.
     name: &'static str,
-    /// It keeps what it has in a folder; or it cannot be had, and why.
-    target: fn(&Path) -> Result<Result<Box<dyn Target>, String>>,
+    target: Make,
 }
 
 const TARGETS: &[Entry] = &[
