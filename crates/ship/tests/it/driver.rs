@@ -334,8 +334,9 @@ fn what_is_too_large_is_learnt() {
     assert_eq!(ship(100, false), (5, 0, 1024), "all fits");
     // One is refused; the next ones are halved before they are sent.
     assert_eq!(ship(20, false), (1 + 5 * 2, 5, 16));
-    // The halves are refused too: quarters are what is sent from then on, though no limit is that small.
-    assert_eq!(ship(10, false), (1 + 2 + 5 * 4, 5 * 3, 16));
+    // The first half is refused too, and the other is no smaller: quarters are what is sent from then on, though no
+    // limit is that small.
+    assert_eq!(ship(10, false), (1 + 1 + 5 * 4, 5 * 3, 16));
     // What was written down is sent as it was: its object may exist.
     assert_eq!(ship(20, true), (5 * 3, 5, 16));
 }
