@@ -27,9 +27,8 @@ const RATE: u64 = 1_000;
 /// The most that an output that works may be behind the growing log.
 const LAG: f64 = 2.0;
 
-/// The most memory that the agent may have resident. Three outputs over a gigabyte of backlog have reached 66 MiB, which
-/// is more than the 64 MiB that one is meant to stay within: this keeps it from growing, and is no goal.
-const RSS_BYTES: u64 = 96 << 20;
+/// The most memory that the agent may have resident, with three outputs over a gigabyte of backlog.
+const RSS_BYTES: u64 = 64 << 20;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {

@@ -98,7 +98,7 @@ impl Agent {
             backends: Vec::new(),
             started: Instant::now(),
         };
-        let budget = Arc::new(Budget::new(plan.memory));
+        let budget = Arc::new(Budget::new(plan.memory, plan.outputs.len()));
         for (at, output) in plan.outputs.iter().enumerate() {
             agent.start_consumer(plan, output, at == 0, &budget, runtime)?;
         }

@@ -21,6 +21,12 @@ use tokio::sync::mpsc;
 /// Most entries of a ledger before reading stops (about 40 bytes each).
 const LEDGER_ENTRIES: usize = 1 << 17;
 
+/// What the process itself takes before it reads a line: code, the catalogue of rules, the runtime and its threads.
+const PROCESS_BYTES: usize = 6 << 20;
+
+/// What a consumer has beside batches and ledger: buffers to read into, the scratch of redaction, its thread.
+const CONSUMER_BYTES: usize = 2 << 20;
+
 /// How long at most to wait before reading again what could not be read.
 const AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -44,9 +50,9 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
-    pub fn new(limit: usize) -> Budget {
-        Budget { limit, used: AtomicUsize::new(0) }
+    /// A budget of `limit` bytes for everything, of which the process and its `consumers` have taken a part already.
+    pub fn new(limit: usize, consumers: usize) -> Budget {
+        Budget { limit, used: AtomicUsize::new(PROCESS_BYTES + consumers * CONSUMER_BYTES) }
     }
 
     fn replace(&self, before: usize, after: usize) {

@@ -21,6 +21,9 @@ pub const OPEN_GROUPS: usize = 32;
 /// Sinks of large objects keep at most this much uncompressed, unless one record is larger.
 const BLOCK_BYTES: usize = 1 << 20;
 
+/// Most room that is asked for at once for an object.
+const OBJECT_BYTES: usize = 64 << 20;
+
 /// Room for what a sink puts around a body; where it is not enough, the buffer grows by itself.
 const FRAME_BYTES: usize = 16 << 10;
 
@@ -46,16 +49,18 @@ impl Open {
     }
 
     fn held_bytes(&self) -> usize {
-        self.pending.capacity() + self.packed.capacity() + self.records.capacity() * size_of::<Entry>()
+        // Not its capacity: a page that nothing was written to is not there.
+        self.pending.capacity() + self.packed.len() + self.records.capacity() * size_of::<Entry>()
     }
 
-    /// Compresses the first `len` pending bytes.
-    fn pack(&mut self, len: usize, compressor: &mut Compressor) {
+    /// Compresses the first `len` pending bytes. The whole is expected to have `most` bytes.
+    fn pack(&mut self, len: usize, most: usize, compressor: &mut Compressor) {
         if len > 0 {
             let frame = compressor.frame(&self.pending[..len]);
             if self.packed.capacity() - self.packed.len() < frame.len() {
-                // Not doubled: the object is large, and memory is not.
-                self.packed.reserve_exact(frame.len().max(BLOCK_BYTES));
+                // At once: growing would need the old and the new room side by side.
+                let rest = most.min(OBJECT_BYTES).saturating_sub(self.packed.len());
+                self.packed.reserve_exact(frame.len().max(rest).max(BLOCK_BYTES));
             }
             self.packed.extend_from_slice(frame);
             self.packed_raw += len;
@@ -223,10 +228,11 @@ impl Batcher {
         }
         let last = open.records.last().map_or(0, |entry| entry.offset - open.packed_raw);
         let before = last.saturating_sub(open.envelope.separator.len());
+        let most = self.bytes;
         self.with_compressor(encoding, |compressor| {
-            open.pack(before, compressor);
+            open.pack(before, most, compressor);
             if open.pending.len() > BLOCK_BYTES {
-                open.pack(open.pending.len(), compressor);
+                open.pack(open.pending.len(), most, compressor);
             }
         });
     }
@@ -351,7 +357,7 @@ impl Batcher {
             if open.packed.is_empty() {
                 open.packed = compressor.frame(&open.pending).to_vec();
             } else {
-                open.pack(open.pending.len(), compressor);
+                open.pack(open.pending.len(), 0, compressor);
                 open.packed.shrink_to_fit();
             }
         });

@@ -117,7 +117,7 @@ impl Shipping {
             runtime: outputs::runtime()?,
             errors: Vec::new(),
         };
-        let budget = Arc::new(Budget::new(plan.memory));
+        let budget = Arc::new(Budget::new(plan.memory, plan.outputs.len()));
         let mut tee = Tee::new(paths, plan.outputs.len())?;
         let give_up_after = Some(Duration::from_secs(give_up_after));
         for output in &plan.outputs {

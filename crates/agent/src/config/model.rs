@@ -73,7 +73,8 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Memory for lines, batches and what is in flight, all outputs together (48MiB).
+    /// Memory for lines, batches and what is in flight, all outputs together (48MiB). The process counts for 6MiB of
+    /// it, and each output for 2MiB.
     #[serde(default = "default_memory")]
     pub memory: ByteSize,
 }
