@@ -463,6 +463,15 @@ impl<'a> Event<'a> {
         self.text(self.fields.resource)
     }
 
+    /// Whether `known` says of `objectRef.resource` that it is one of those that it knows; it must not know the empty
+    /// one. Costs less than asking [`Event::resource`].
+    pub fn is_resource(&self, known: impl FnOnce(&[u8]) -> bool) -> bool {
+        match self.fields.resource {
+            Slot { escaped: true, .. } => known(self.resource().as_bytes()),
+            slot => self.bytes(slot).is_some_and(known),
+        }
+    }
+
     /// `responseStatus.code`, where the event has one.
     pub fn code(&self) -> Option<u16> {
         std::str::from_utf8(self.bytes(self.fields.code)?).ok()?.parse().ok()

@@ -253,7 +253,7 @@ impl Detector {
             let mut begins = words & valid & !after;
             while begins != 0 {
                 let here = at + begins.trailing_zeros() as usize;
-                if self.may_begin(text, here) && self.begins_with_any(text, here) {
+                if self.begins(text, here) {
                     return true;
                 }
                 begins &= begins - 1;
@@ -284,6 +284,11 @@ impl Detector {
     }
 
     /// Whether one of the needles with which a word begins stands at `at`.
+    #[inline(always)]
+    pub(crate) fn begins(&self, text: &[u8], at: usize) -> bool {
+        self.may_begin(text, at) && self.begins_with_any(text, at)
+    }
+
     #[inline(never)]
     fn begins_with_any(&self, text: &[u8], at: usize) -> bool {
         looks_at(&self.starts, text, at).next().is_some()
@@ -315,7 +320,7 @@ impl Detector {
 
     /// Whether a look is due at the word that begins at `at`.
     #[inline(always)]
-    pub(crate) fn may_begin(&self, text: &[u8], at: usize) -> bool {
+    fn may_begin(&self, text: &[u8], at: usize) -> bool {
         text.get(at..).and_then(|rest| rest.first_chunk()).is_some_and(|first| self.begins.may_hold(*first))
     }
 

@@ -8,6 +8,10 @@ use auditship_event::text;
 
 /// The operations of `doc`, as far as it can be read: the inside of each path, and where its value begins.
 pub(crate) fn operations(doc: &[u8]) -> Vec<(Str, usize)> {
+    // Most documents are no patch: they have no `op`, and no key in which one could be spelled with escapes.
+    if memchr::memmem::find(doc, b"\"op\"").is_none() && memchr::memmem::find(doc, b"\\u").is_none() {
+        return Vec::new();
+    }
     let mut operations = Operations { doc, frames: Vec::new(), key: OpKey::Other, found: Vec::new() };
     // What comes before a cut counts; whoever calls decides what becomes of the rest.
     let _ = scan::value(doc, 0, &mut operations);

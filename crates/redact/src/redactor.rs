@@ -7,7 +7,7 @@
 mod closer;
 
 use crate::allow::{Allowed, Pen, plain_text};
-use crate::clean::Clean;
+use crate::clean::{Clean, CleanTexts};
 use crate::config::{Action, Catalogue, RedactConfig};
 use crate::detect::Detector;
 use crate::digest;
@@ -89,6 +89,8 @@ pub struct Redactor {
     kinds: Vec<&'static str>,
     kind_fields: Vec<usize>,
     user: Vec<UserRule>,
+    /// The resources that rules over fields are about.
+    resources: Vec<&'static str>,
     last_applied: Option<u16>,
     detector: Detector,
     /// Finds the end of a member's name without which text holds no object of a kind.
@@ -120,8 +122,8 @@ pub struct Scratch {
     runs: Vec<Vec<Range<usize>>>,
     yaml: Yaml,
     /// Strings in which nothing was found, as they stand, and those that are spelled with escapes.
-    clean: Clean<2048, 63>,
-    clean_spelled: Clean<128, 255>,
+    clean: CleanTexts,
+    clean_spelled: Clean<256, 254>,
     /// How many bytes of the line's packed strings may still be opened.
     budget: usize,
     stub: Vec<u8>,
@@ -183,6 +185,7 @@ impl Redactor {
             kinds: Vec::new(),
             kind_fields: Vec::new(),
             user: Vec::new(),
+            resources: Vec::new(),
             last_applied: None,
             detector: Detector::new(builtin),
             kind: memmem::Finder::new(b"kind\""),
@@ -224,6 +227,9 @@ impl Redactor {
     ) {
         self.kinds.extend_from_slice(kinds);
         self.kind_fields.resize(self.kinds.len(), self.fields.len());
+        self.resources.extend(resources.iter().map(|resource| resource.resource));
+        self.resources.sort_unstable_by_key(|resource| (resource.len(), *resource));
+        self.resources.dedup();
         let set = PathSet::new(paths).expect("the catalogue's paths are constants, compiled by every test");
         self.fields.push(Fields { rule, set, resources, named });
     }
@@ -415,9 +421,11 @@ impl Redactor {
 
     /// The rules over fields that are about the event's resource, by their place.
     fn hints(&self, event: &Event<'_>) -> Vec<usize> {
-        let resource = event.resource();
         // Most resources have no rule: the other fields need not be decoded.
-        if !self.fields.iter().any(|fields| fields.resources.iter().any(|r| r.resource == resource)) {
+        let order =
+            |resource: &[u8], known: &str| (known.len(), known.as_bytes()).cmp(&(resource.len(), resource));
+        let known = |resource: &[u8]| self.resources.binary_search_by(|known| order(resource, known)).is_ok();
+        if !event.is_resource(known) {
             return Vec::new();
         }
         let Some(object) = event.object_ref() else { return Vec::new() };

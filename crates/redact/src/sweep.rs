@@ -319,7 +319,7 @@ impl Visitor for Sweep<'_> {
             if !is_time(raw) {
                 self.found.texts.push(value.start..value.end);
             }
-        } else if self.detector.may_begin(self.doc, value.start) {
+        } else if self.detector.begins(self.doc, value.start) {
             // A program's name, with its arguments in the strings after it.
             self.found.texts.push(value.start..value.end);
         }

@@ -87,7 +87,13 @@ impl Redactor {
                 continue;
             }
             if self.detector.may_find(doc, text) {
+                let (edits, budget) = (scratch.edits.len(), scratch.budget);
                 self.detect(doc, text.clone(), place, hints, scratch);
+                let nothing = scratch.edits.len() == edits && scratch.budget == budget;
+                // What was opened is of the budget: it may be a document, and something elsewhere.
+                if nothing && self.allowed.is_empty() {
+                    scratch.clean.keep(&doc[text.clone()]);
+                }
             } else {
                 scratch.clean.keep(&doc[text.clone()]);
             }

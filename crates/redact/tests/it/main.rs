@@ -3,6 +3,7 @@
 mod adversary;
 mod allow;
 mod fields;
+mod memory;
 mod search;
 mod support;
 mod table;
