@@ -24,8 +24,9 @@ const LEDGER_ENTRIES: usize = 1 << 17;
 /// What the process itself takes before it reads a line: code, the catalogue of rules, the runtime and its threads.
 const PROCESS_BYTES: usize = 6 << 20;
 
-/// What a consumer has beside batches and ledger: buffers to read into, the scratch of redaction, its thread.
-const CONSUMER_BYTES: usize = 2 << 20;
+/// What a consumer has beside batches and ledger: buffers to read into, its thread, the scratch of redaction with up to a
+/// thousand lines that it remembers.
+const CONSUMER_BYTES: usize = 4 << 20;
 
 /// How long at most to wait before reading again what could not be read.
 const AFTER_ERROR: Duration = Duration::from_secs(1);

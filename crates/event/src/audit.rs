@@ -61,7 +61,7 @@ pub struct ObjectRef<'a> {
 #[derive(Clone)]
 pub struct Event<'a> {
     raw: &'a [u8],
-    fields: Fields,
+    outline: Outline,
 }
 
 impl std::fmt::Debug for Event<'_> {
@@ -80,40 +80,14 @@ struct Slot {
     escaped: bool,
 }
 
-#[derive(Clone, Default)]
-struct Fields {
-    kind: Slot,
-    api_version: Slot,
-    level: Slot,
-    audit_id: Slot,
-    stage: Slot,
-    request_uri: Slot,
-    verb: Slot,
-    user_agent: Slot,
-    received: Slot,
-    staged: Slot,
-    user: Slot,
-    username: Slot,
-    groups: Slot,
-    impersonated: Slot,
-    source_ips: Slot,
-    object_ref: Slot,
-    resource: Slot,
-    subresource: Slot,
-    namespace: Slot,
-    name: Slot,
-    api_group: Slot,
-    object_version: Slot,
-    code: Slot,
-    annotations: Slot,
-    request_object: Slot,
-    response_object: Slot,
-    items: Slot,
-}
+/// Where the fields of an event stand.
+#[derive(Clone)]
+pub struct Outline([Slot; FIELDS]);
 
-/// The members of the event that the scan takes note of.
+/// The members of an event, and below some of them, that the scan takes note of: each has its place in an [`Outline`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Top {
+enum Field {
+    /// Not noted.
     Other,
     Kind,
     ApiVersion,
@@ -134,114 +108,96 @@ enum Top {
     Staged,
     Annotations,
     Items,
-}
-
-impl Top {
-    fn of(key: &[u8]) -> Top {
-        match key {
-            b"kind" => Top::Kind,
-            b"apiVersion" => Top::ApiVersion,
-            b"level" => Top::Level,
-            b"auditID" => Top::AuditId,
-            b"stage" => Top::Stage,
-            b"requestURI" => Top::RequestUri,
-            b"verb" => Top::Verb,
-            b"user" => Top::User,
-            b"impersonatedUser" => Top::Impersonated,
-            b"sourceIPs" => Top::SourceIps,
-            b"userAgent" => Top::UserAgent,
-            b"objectRef" => Top::ObjectRef,
-            b"responseStatus" => Top::ResponseStatus,
-            b"requestObject" => Top::RequestObject,
-            b"responseObject" => Top::ResponseObject,
-            b"requestReceivedTimestamp" => Top::Received,
-            b"stageTimestamp" => Top::Staged,
-            b"annotations" => Top::Annotations,
-            b"items" => Top::Items,
-            _ => Top::Other,
-        }
-    }
-}
-
-/// The visitor behind [`Event::parse`].
-struct Notes<'a> {
-    doc: &'a [u8],
-    fields: Fields,
-    top: Top,
-    sub: Option<Sub>,
-}
-
-/// The members one level down that are noted.
-#[derive(Clone, Copy)]
-enum Sub {
+    // Below `user`.
     Username,
     Groups,
+    // Below `objectRef`.
     Resource,
     Subresource,
     Namespace,
     Name,
     ApiGroup,
     ObjectVersion,
+    // Below `responseStatus`.
     Code,
 }
 
-impl Notes<'_> {
-    fn top_slot(&mut self) -> Option<&mut Slot> {
-        let f = &mut self.fields;
-        Some(match self.top {
-            Top::Kind => &mut f.kind,
-            Top::ApiVersion => &mut f.api_version,
-            Top::Level => &mut f.level,
-            Top::AuditId => &mut f.audit_id,
-            Top::Stage => &mut f.stage,
-            Top::RequestUri => &mut f.request_uri,
-            Top::Verb => &mut f.verb,
-            Top::UserAgent => &mut f.user_agent,
-            Top::Received => &mut f.received,
-            Top::Staged => &mut f.staged,
-            Top::User => &mut f.user,
-            Top::Impersonated => &mut f.impersonated,
-            Top::SourceIps => &mut f.source_ips,
-            Top::ObjectRef => &mut f.object_ref,
-            Top::RequestObject => &mut f.request_object,
-            Top::ResponseObject => &mut f.response_object,
-            Top::Annotations => &mut f.annotations,
-            Top::Items => &mut f.items,
-            Top::ResponseStatus | Top::Other => return None,
-        })
-    }
+const FIELDS: usize = Field::Code as usize + 1;
 
-    fn sub_slot(&mut self) -> Option<&mut Slot> {
-        let f = &mut self.fields;
-        Some(match self.sub? {
-            Sub::Username => &mut f.username,
-            Sub::Groups => &mut f.groups,
-            Sub::Resource => &mut f.resource,
-            Sub::Subresource => &mut f.subresource,
-            Sub::Namespace => &mut f.namespace,
-            Sub::Name => &mut f.name,
-            Sub::ApiGroup => &mut f.api_group,
-            Sub::ObjectVersion => &mut f.object_version,
-            Sub::Code => &mut f.code,
-        })
-    }
-
-    /// Notes the value at `start..end` of the member last named at `depth`.
-    fn note(&mut self, start: usize, end: usize, escaped: bool, depth: usize) {
-        let slot = match depth {
-            1 => self.top_slot(),
-            2 => self.sub_slot(),
-            _ => None,
-        };
-        if let Some(slot) = slot {
-            *slot = Slot { start: start as u32, end: end as u32, escaped };
+impl Field {
+    fn of(key: &[u8]) -> Field {
+        match key {
+            b"kind" => Field::Kind,
+            b"apiVersion" => Field::ApiVersion,
+            b"level" => Field::Level,
+            b"auditID" => Field::AuditId,
+            b"stage" => Field::Stage,
+            b"requestURI" => Field::RequestUri,
+            b"verb" => Field::Verb,
+            b"user" => Field::User,
+            b"impersonatedUser" => Field::Impersonated,
+            b"sourceIPs" => Field::SourceIps,
+            b"userAgent" => Field::UserAgent,
+            b"objectRef" => Field::ObjectRef,
+            b"responseStatus" => Field::ResponseStatus,
+            b"requestObject" => Field::RequestObject,
+            b"responseObject" => Field::ResponseObject,
+            b"requestReceivedTimestamp" => Field::Received,
+            b"stageTimestamp" => Field::Staged,
+            b"annotations" => Field::Annotations,
+            b"items" => Field::Items,
+            _ => Field::Other,
         }
     }
 
+    /// The one below `self` with this key.
+    fn below(self, key: &[u8]) -> Field {
+        match (self, key) {
+            (Field::User, b"username") => Field::Username,
+            (Field::User, b"groups") => Field::Groups,
+            (Field::ObjectRef, b"resource") => Field::Resource,
+            (Field::ObjectRef, b"subresource") => Field::Subresource,
+            (Field::ObjectRef, b"namespace") => Field::Namespace,
+            (Field::ObjectRef, b"name") => Field::Name,
+            (Field::ObjectRef, b"apiGroup") => Field::ApiGroup,
+            (Field::ObjectRef, b"apiVersion") => Field::ObjectVersion,
+            (Field::ResponseStatus, b"code") => Field::Code,
+            _ => Field::Other,
+        }
+    }
+}
+
+impl Outline {
+    fn none() -> Outline {
+        Outline([Slot::default(); FIELDS])
+    }
+
+    fn at(&self, field: Field) -> Slot {
+        self.0[field as usize]
+    }
+}
+
+/// The visitor behind [`Event::parse`].
+struct Notes<'a> {
+    doc: &'a [u8],
+    outline: Outline,
+    /// What the last key names, at depth 1 and at depth 2.
+    top: Field,
+    sub: Field,
+}
+
+impl Notes<'_> {
+    /// The place of the member last named at `depth`, which is 1 or 2.
     #[inline(always)]
-    fn open(&mut self, at: usize, depth: usize) {
+    fn slot(&mut self, depth: usize) -> &mut Slot {
+        let field = if depth == 1 { self.top } else { self.sub };
+        &mut self.outline.0[field as usize]
+    }
+
+    #[inline(always)]
+    fn note(&mut self, start: usize, end: usize, escaped: bool, depth: usize) {
         if depth == 1 || depth == 2 {
-            self.note(at, at, false, depth);
+            *self.slot(depth) = Slot { start: start as u32, end: end as u32, escaped };
         }
     }
 
@@ -253,49 +209,35 @@ impl Notes<'_> {
         } else {
             key.raw(self.doc)
         };
-        if depth == 1 {
-            (self.top, self.sub) = (Top::of(word), None);
-            return;
+        match depth {
+            1 => (self.top, self.sub) = (Field::of(word), Field::Other),
+            _ => self.sub = self.top.below(word),
         }
-        self.sub = match (self.top, word) {
-            (Top::User, b"username") => Some(Sub::Username),
-            (Top::User, b"groups") => Some(Sub::Groups),
-            (Top::ObjectRef, b"resource") => Some(Sub::Resource),
-            (Top::ObjectRef, b"subresource") => Some(Sub::Subresource),
-            (Top::ObjectRef, b"namespace") => Some(Sub::Namespace),
-            (Top::ObjectRef, b"name") => Some(Sub::Name),
-            (Top::ObjectRef, b"apiGroup") => Some(Sub::ApiGroup),
-            (Top::ObjectRef, b"apiVersion") => Some(Sub::ObjectVersion),
-            (Top::ResponseStatus, b"code") => Some(Sub::Code),
-            _ => None,
-        };
     }
 }
 
 impl Visitor for Notes<'_> {
     #[inline(always)]
     fn open_object(&mut self, at: usize, depth: usize) {
-        self.open(at, depth);
+        self.note(at, at, false, depth);
     }
 
     #[inline(always)]
     fn open_array(&mut self, at: usize, depth: usize) {
-        self.open(at, depth);
+        self.note(at, at, false, depth);
     }
 
     #[inline(always)]
     fn close(&mut self, at: usize, depth: usize) {
         if depth == 1 || depth == 2 {
-            let slot = if depth == 1 { self.top_slot() } else { self.sub_slot() };
-            if let Some(slot) = slot {
-                slot.end = at as u32 + 1;
-            }
+            self.slot(depth).end = at as u32 + 1;
         }
     }
 
     #[inline(always)]
     fn key(&mut self, key: Str, depth: usize) {
-        if depth == 1 || (depth == 2 && matches!(self.top, Top::User | Top::ObjectRef | Top::ResponseStatus))
+        if depth == 1
+            || (depth == 2 && matches!(self.top, Field::User | Field::ObjectRef | Field::ResponseStatus))
         {
             self.key_of(key, depth);
         }
@@ -303,16 +245,12 @@ impl Visitor for Notes<'_> {
 
     #[inline(always)]
     fn string(&mut self, value: Str, depth: usize) {
-        if depth <= 2 {
-            self.note(value.start, value.end, value.escaped, depth);
-        }
+        self.note(value.start, value.end, value.escaped, depth);
     }
 
     #[inline(always)]
     fn scalar(&mut self, start: usize, end: usize, _kind: Scalar, depth: usize) {
-        if depth <= 2 {
-            self.note(start, end, false, depth);
-        }
+        self.note(start, end, false, depth);
     }
 }
 
@@ -349,10 +287,21 @@ impl<'a> Event<'a> {
         if raw.len() > u32::MAX as usize {
             return Err(Malformed { at: u32::MAX as usize, reason: scan::Reason::TooLong });
         }
-        let mut notes = Notes { doc: raw, fields: Fields::default(), top: Top::Other, sub: None };
+        let mut notes = Notes { doc: raw, outline: Outline::none(), top: Field::Other, sub: Field::Other };
         let end = scan::value(raw, 0, &mut scan::Both(&mut notes, other))?;
         let rest = &raw[scan::skip_space(raw, end)..];
-        Ok((Event { raw: &raw[..end], fields: notes.fields }, rest))
+        Ok((Event { raw: &raw[..end], outline: notes.outline }, rest))
+    }
+
+    /// Where its fields stand.
+    pub fn outline(&self) -> Outline {
+        self.outline.clone()
+    }
+
+    /// The event of a line that need not be parsed, for it is like one that was: of the same length, with the same
+    /// bytes outside of strings, and strings at the same places with the same escapes in them.
+    pub fn like(raw: &'a [u8], outline: &Outline) -> Event<'a> {
+        Event { raw, outline: outline.clone() }
     }
 
     /// The event's bytes.
@@ -363,24 +312,26 @@ impl<'a> Event<'a> {
     /// Whether this is one audit event: an object of kind `Event` in `audit.k8s.io`, or an item of an
     /// `EventList` (those have neither, but an audit ID and a stage).
     pub fn is_audit(&self) -> bool {
-        let kind = self.text(self.fields.kind);
+        let kind = self.text(self.outline.at(Field::Kind));
         if kind == "Event" {
-            return self.text(self.fields.api_version).starts_with("audit.k8s.io/");
+            return self.text(self.outline.at(Field::ApiVersion)).starts_with("audit.k8s.io/");
         }
-        kind.is_empty() && self.fields.audit_id.start != 0 && self.fields.stage.start != 0
+        kind.is_empty()
+            && self.outline.at(Field::AuditId).start != 0
+            && self.outline.at(Field::Stage).start != 0
     }
 
     /// The raw items, where this is an `EventList` (what the webhook backend posts).
     pub fn items(&self) -> Option<&'a [u8]> {
-        if self.text(self.fields.kind) != "EventList" {
+        if self.text(self.outline.at(Field::Kind)) != "EventList" {
             return None;
         }
-        self.bytes(self.fields.items).filter(|items| items.first() == Some(&b'['))
+        self.bytes(self.outline.at(Field::Items)).filter(|items| items.first() == Some(&b'['))
     }
 
     /// `level`
     pub fn level(&self) -> Level {
-        match &*self.text(self.fields.level) {
+        match &*self.text(self.outline.at(Field::Level)) {
             "None" => Level::None,
             "Metadata" => Level::Metadata,
             "Request" => Level::Request,
@@ -391,7 +342,7 @@ impl<'a> Event<'a> {
 
     /// `stage`
     pub fn stage(&self) -> Stage {
-        match &*self.text(self.fields.stage) {
+        match &*self.text(self.outline.at(Field::Stage)) {
             "RequestReceived" => Stage::RequestReceived,
             "ResponseStarted" => Stage::ResponseStarted,
             "ResponseComplete" => Stage::ResponseComplete,
@@ -402,71 +353,71 @@ impl<'a> Event<'a> {
 
     /// `auditID`: chosen by the client where it sends an `Audit-ID` header, so never an identity.
     pub fn audit_id(&self) -> Cow<'a, str> {
-        self.text(self.fields.audit_id)
+        self.text(self.outline.at(Field::AuditId))
     }
 
     /// `verb`: a Kubernetes verb, or the lower-case HTTP method of a non-resource request.
     pub fn verb(&self) -> Cow<'a, str> {
-        self.text(self.fields.verb)
+        self.text(self.outline.at(Field::Verb))
     }
 
     /// `requestURI`, query included, as the client sent it.
     pub fn request_uri(&self) -> Cow<'a, str> {
-        self.text(self.fields.request_uri)
+        self.text(self.outline.at(Field::RequestUri))
     }
 
     /// `userAgent`, as the client sent it.
     pub fn user_agent(&self) -> Cow<'a, str> {
-        self.text(self.fields.user_agent)
+        self.text(self.outline.at(Field::UserAgent))
     }
 
     /// `user.username`; `None` for a request whose authentication failed.
     pub fn username(&self) -> Option<Cow<'a, str>> {
-        (self.fields.username.start != 0).then(|| self.text(self.fields.username))
+        (self.outline.at(Field::Username).start != 0).then(|| self.text(self.outline.at(Field::Username)))
     }
 
     /// `user.uid`, where it is present and a string.
     pub fn user_uid(&self) -> Option<Cow<'a, str>> {
-        self.member(self.fields.user, "uid")
+        self.member(self.outline.at(Field::User), "uid")
     }
 
     /// `user.groups`
     pub fn groups(&self) -> Vec<Cow<'a, str>> {
-        self.strings(self.fields.groups)
+        self.strings(self.outline.at(Field::Groups))
     }
 
     /// Whether the request impersonated somebody (`impersonatedUser` is present).
     pub fn is_impersonated(&self) -> bool {
-        self.fields.impersonated.start != 0
+        self.outline.at(Field::Impersonated).start != 0
     }
 
     /// `sourceIPs`: all but the last one can be set by the client.
     pub fn source_ips(&self) -> Vec<Cow<'a, str>> {
-        self.strings(self.fields.source_ips)
+        self.strings(self.outline.at(Field::SourceIps))
     }
 
     /// `objectRef`, where the request was for a resource.
     pub fn object_ref(&self) -> Option<ObjectRef<'a>> {
-        let f = &self.fields;
-        (f.object_ref.start != 0 && self.raw[f.object_ref.start as usize] == b'{').then(|| ObjectRef {
-            group: self.text(f.api_group),
-            version: self.text(f.object_version),
-            resource: self.text(f.resource),
-            subresource: self.text(f.subresource),
-            namespace: self.text(f.namespace),
-            name: self.text(f.name),
+        let object = self.outline.at(Field::ObjectRef);
+        (object.start != 0 && self.raw[object.start as usize] == b'{').then(|| ObjectRef {
+            group: self.text(self.outline.at(Field::ApiGroup)),
+            version: self.text(self.outline.at(Field::ObjectVersion)),
+            resource: self.text(self.outline.at(Field::Resource)),
+            subresource: self.text(self.outline.at(Field::Subresource)),
+            namespace: self.text(self.outline.at(Field::Namespace)),
+            name: self.text(self.outline.at(Field::Name)),
         })
     }
 
     /// `objectRef.resource` alone, empty where there is none.
     pub fn resource(&self) -> Cow<'a, str> {
-        self.text(self.fields.resource)
+        self.text(self.outline.at(Field::Resource))
     }
 
     /// Whether `known` says of `objectRef.resource` that it is one of those that it knows; it must not know the empty
     /// one. Costs less than asking [`Event::resource`].
     pub fn is_resource(&self, known: impl FnOnce(&[u8]) -> bool) -> bool {
-        match self.fields.resource {
+        match self.outline.at(Field::Resource) {
             Slot { escaped: true, .. } => known(self.resource().as_bytes()),
             slot => self.bytes(slot).is_some_and(known),
         }
@@ -474,17 +425,17 @@ impl<'a> Event<'a> {
 
     /// `responseStatus.code`, where the event has one.
     pub fn code(&self) -> Option<u16> {
-        std::str::from_utf8(self.bytes(self.fields.code)?).ok()?.parse().ok()
+        std::str::from_utf8(self.bytes(self.outline.at(Field::Code))?).ok()?.parse().ok()
     }
 
     /// The value of one annotation, where it is present and a string.
     pub fn annotation(&self, key: &str) -> Option<Cow<'a, str>> {
-        self.member(self.fields.annotations, key)
+        self.member(self.outline.at(Field::Annotations), key)
     }
 
     /// All annotations that are strings, by name; of those with the same name the last.
     pub fn annotations(&self) -> BTreeMap<Cow<'a, str>, Cow<'a, str>> {
-        let Some(object) = self.bytes(self.fields.annotations) else { return BTreeMap::new() };
+        let Some(object) = self.bytes(self.outline.at(Field::Annotations)) else { return BTreeMap::new() };
         let mut all = Pairs { next: None, found: Vec::new() };
         // It was scanned before: it is valid.
         let _ = scan::value(object, 0, &mut all);
@@ -494,12 +445,12 @@ impl<'a> Event<'a> {
 
     /// `stageTimestamp` as it stands in the event.
     pub fn stage_timestamp(&self) -> Cow<'a, str> {
-        self.text(self.fields.staged)
+        self.text(self.outline.at(Field::Staged))
     }
 
     /// `requestReceivedTimestamp` as it stands in the event.
     pub fn received_timestamp(&self) -> Cow<'a, str> {
-        self.text(self.fields.received)
+        self.text(self.outline.at(Field::Received))
     }
 
     /// The event's time: `stageTimestamp` (RFC 3339) in microseconds since 1970, `None` where unreadable.
@@ -514,12 +465,12 @@ impl<'a> Event<'a> {
 
     /// The raw range of `requestObject`: an object, an array (JSON Patch) or a string.
     pub fn request_object(&self) -> Option<Range<usize>> {
-        range(self.fields.request_object)
+        range(self.outline.at(Field::RequestObject))
     }
 
     /// The raw range of `responseObject`.
     pub fn response_object(&self) -> Option<Range<usize>> {
-        range(self.fields.response_object)
+        range(self.outline.at(Field::ResponseObject))
     }
 
     fn bytes(&self, slot: Slot) -> Option<&'a [u8]> {

@@ -33,6 +33,7 @@ mod patch;
 mod redactor;
 pub mod stub;
 mod sweep;
+mod twins;
 mod values;
 mod yaml;
 

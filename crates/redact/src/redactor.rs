@@ -18,6 +18,7 @@ use crate::path::{Leaf, PathSet, Select, States};
 use crate::rules::{RULES, Resource, Rule, Selector};
 use crate::stub;
 use crate::sweep::{Found, Sweep};
+use crate::twins::{Mark, Twins};
 use crate::yaml::Yaml;
 use auditship_event::scan;
 use auditship_event::{Body, Broken, Edits, Event, Keys, ObjectRef, Span, text};
@@ -48,6 +49,19 @@ pub struct Looked<'a> {
     /// The event.
     pub event: Event<'a>,
     found: Found,
+    mark: Option<Mark>,
+    /// Nothing was found in another line that is the same where it matters.
+    twin: bool,
+}
+
+/// What is known of an event before it is edited.
+enum Known<'f> {
+    /// It is valid.
+    Parsed,
+    /// What the look at its line has found.
+    Found(&'f Found),
+    /// There is nothing in it.
+    Nothing,
 }
 
 /// The redactor panicked over an event. What it knew of the event is forgotten.
@@ -124,6 +138,8 @@ pub struct Scratch {
     /// Strings in which nothing was found, as they stand, and those that are spelled with escapes.
     clean: CleanTexts,
     clean_spelled: Clean<256, 254>,
+    /// Lines in which nothing was found.
+    twins: Twins,
     /// How many bytes of the line's packed strings may still be opened.
     budget: usize,
     stub: Vec<u8>,
@@ -285,10 +301,15 @@ impl Redactor {
     /// Parses `raw` and looks through it in the same pass, where it is one audit event and nothing else.
     pub fn look<'a>(&self, raw: &'a [u8], scratch: &mut Scratch) -> Option<Looked<'a>> {
         let mut found = scratch.spare.take().unwrap_or_default();
-        let parsed =
-            Event::parse_first_with(raw, &mut Sweep::new(raw, &self.kinds, &self.detector, &mut found));
+        // Where a user lets something stay, that is counted each time.
+        let mark = if self.allowed.is_empty() { Mark::of(raw) } else { None };
+        if let Some(outline) = mark.and_then(|mark| scratch.twins.outline(mark, raw)) {
+            return Some(Looked { event: Event::like(raw, outline), found, mark, twin: true });
+        }
+        let mut sweep = Sweep::new(raw, &self.kinds, &self.detector, &mut found);
+        let parsed = Event::parse_first_with(raw, &mut sweep);
         match parsed {
-            Ok((event, [])) if event.is_audit() => Some(Looked { event, found }),
+            Ok((event, [])) if event.is_audit() => Some(Looked { event, found, mark, twin: false }),
             _ => {
                 scratch.spare = Some(found);
                 None
@@ -306,7 +327,15 @@ impl Redactor {
     /// # Errors
     /// As [`Redactor::body`].
     pub fn body_of<'s>(&self, looked: &Looked<'s>, scratch: &'s mut Scratch) -> Result<Body<'s>, Panicked> {
-        self.edit(&looked.event, Some(&looked.found), scratch)
+        let event = &looked.event;
+        if looked.twin {
+            return self.edit(event, &Known::Nothing, scratch);
+        }
+        self.edit(event, &Known::Found(&looked.found), scratch)?;
+        if let (Some(mark), true) = (looked.mark, scratch.edits.is_empty()) {
+            scratch.twins.keep(mark, event);
+        }
+        Ok(Body::redacted(event.raw(), &scratch.edits))
     }
 
     /// What of `event` may leave.
@@ -314,19 +343,19 @@ impl Redactor {
     /// # Errors
     /// [`Panicked`]: this event makes the redactor panic, which is a mistake in it; ship a stub instead.
     pub fn body<'s>(&self, event: &Event<'s>, scratch: &'s mut Scratch) -> Result<Body<'s>, Panicked> {
-        self.edit(event, None, scratch)
+        self.edit(event, &Known::Parsed, scratch)
     }
 
     fn edit<'s>(
         &self,
         event: &Event<'s>,
-        found: Option<&Found>,
+        known: &Known<'_>,
         scratch: &'s mut Scratch,
     ) -> Result<Body<'s>, Panicked> {
         let raw = event.raw();
         let edited = catch_unwind(AssertUnwindSafe(|| {
             self.begin(scratch);
-            self.edit_event(event, 0, found, scratch);
+            self.edit_event(event, 0, known, scratch);
             scratch.settle();
             // An edit outside of its event would make whoever writes the body panic.
             assert!(
@@ -372,51 +401,49 @@ impl Redactor {
 
     /// Adds the edits of `event`, whose first byte stands at `base` of the line.
     pub fn event(&self, event: &Event<'_>, base: usize, scratch: &mut Scratch) {
-        self.edit_event(event, base, None, scratch);
+        self.edit_event(event, base, &Known::Parsed, scratch);
     }
 
-    fn edit_event(&self, event: &Event<'_>, base: usize, found: Option<&Found>, scratch: &mut Scratch) {
-        let raw = event.raw();
-        self.utf8(raw, base, scratch);
-        if !self.on {
-            return;
+    fn edit_event(&self, event: &Event<'_>, base: usize, known: &Known<'_>, scratch: &mut Scratch) {
+        let place = Place::line(base);
+        if !matches!(known, Known::Nothing) {
+            self.utf8(event.raw(), base, scratch);
+            if self.on {
+                self.builtin_rules(event, &place, known, scratch);
+            }
         }
+        self.user_rules(event, &place, scratch);
+    }
+
+    fn builtin_rules(&self, event: &Event<'_>, place: &Place<'_>, known: &Known<'_>, scratch: &mut Scratch) {
+        let raw = event.raw();
         if !self.allowed.is_empty() {
             let Scratch { text, stack, leaves, .. } = scratch;
-            self.allowed.locate(event, base, text, stack, leaves);
+            self.allowed.locate(event, place.raw(0), text, stack, leaves);
         }
-        let place = Place::line(base);
         let hints = self.hints(event);
         for at in &hints {
             let fields = &self.fields[*at];
             if fields.named
                 && let Some(object) = event.object_ref()
             {
-                self.name(fields.rule, raw, object.name.as_bytes(), &place, scratch);
+                self.name(fields.rule, raw, object.name.as_bytes(), place, scratch);
             }
             for body in [event.request_object(), event.response_object()].into_iter().flatten() {
-                self.select(fields.rule, &fields.set, fields.set.start(), raw, body.start, &place, scratch);
-                self.patch(
-                    fields.rule,
-                    &fields.set,
-                    fields.set.start(),
-                    &raw[body.clone()],
-                    body.start,
-                    &place,
-                    scratch,
-                );
+                let (set, start) = (&fields.set, fields.set.start());
+                self.select(fields.rule, set, start, raw, body.start, place, scratch);
+                self.patch(fields.rule, set, start, &raw[body.clone()], body.start, place, scratch);
             }
         }
-        match found {
-            Some(found) => {
+        match known {
+            Known::Found(found) => {
                 let (mut decoded, unused) = scratch.pool.pop().unwrap_or_default();
-                self.closer(found, raw, &place, &hints, &mut decoded, scratch);
+                self.closer(found, raw, place, &hints, &mut decoded, scratch);
                 scratch.pool.push((decoded, unused));
             }
-            // Parsed already, so it is valid.
-            None => drop(self.sweep(raw, &place, &hints, scratch)),
+            // It is valid.
+            _ => drop(self.sweep(raw, place, &hints, scratch)),
         }
-        self.user_rules(event, &place, scratch);
     }
 
     /// The rules over fields that are about the event's resource, by their place.
