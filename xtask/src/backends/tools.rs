@@ -53,6 +53,13 @@ pub(crate) fn venv(name: &str, packages: &[&str]) -> Result<Result<PathBuf, Stri
     Ok(Ok(python))
 }
 
+/// Installs a package of Debian's.
+pub(crate) fn apt_install(package: &str) -> Result<Result<(), String>> {
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "--yes", "--quiet", "--no-install-recommends", package]).stdin(Stdio::null());
+    done(&mut apt)
+}
+
 /// Runs a command to its end; says why it did not succeed.
 pub(crate) fn done(command: &mut Command) -> Result<Result<(), String>> {
     let output = match command.output() {

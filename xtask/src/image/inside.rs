@@ -1,7 +1,8 @@
 //! `cargo xtask e2e image`: the image made twice, looked into, and run as a node runs it: a root that is read-only, uid 0
 //! without capabilities, the audit log's folder read-only beside a folder for the state.
 //!
-//! bubblewrap stands for the container runtime. What it does not have is the rest of Kubernetes.
+//! bubblewrap stands for the container runtime, and QEMU for a machine of another architecture. What is missing is the
+//! rest of Kubernetes.
 
 use super::dist::{self, Origin};
 use super::oci::{self, Image};
@@ -34,44 +35,93 @@ const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 153);
 /// A name that only our own name server knows.
 const NAME: &str = "backend.auditship.test";
 
+/// Where the emulator is put that runs another architecture's program.
+const EMULATOR: &str = "/emulator";
+
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A static binary that is there already.
-    #[arg(long)]
-    binary: Option<PathBuf>,
+    /// For which architectures, instead of this machine's. Another one's program is run by QEMU.
+    #[arg(long, value_name = "ARCH")]
+    arch: Vec<String>,
+    /// A static binary that is there already; none is built then.
+    #[arg(long, value_name = "ARCH=PATH", value_parser = super::given)]
+    binary: Vec<(String, PathBuf)>,
 }
 
 /// Runs the tests.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => match dist::binary(dist::native())? {
-            Ok(binary) => binary,
-            Err(reason) => {
-                println!("skipped: {reason}");
-                return Ok(());
-            }
-        },
+    let mut binaries = args.binary.clone();
+    let native = [dist::native().to_owned()];
+    let built: &[String] = match (&args.arch[..], &binaries[..]) {
+        ([], []) => &native,
+        (architectures, _) => architectures,
     };
-    let binaries = [(dist::native().to_owned(), binary)];
+    for architecture in built {
+        match dist::binary(architecture)? {
+            Ok(binary) => binaries.push((architecture.clone(), binary)),
+            Err(reason) => println!("skipped: {architecture}: {reason}"),
+        }
+    }
+    if binaries.is_empty() {
+        return Ok(());
+    }
     let origin = Origin::of_this_tree()?;
     let (archive, digest) = make(&binaries, &origin)?;
     ensure!(make(&binaries, &origin)?.0 == archive, "the same image again is another archive");
     let (images, found) = oci::read(&archive)?;
     ensure!(found == digest, "the archive names another digest: {found}");
-    let [image] = &images[..] else { anyhow::bail!("{} images instead of one", images.len()) };
-    inspect(image, &origin)?;
-    println!("{digest}: {:.2} MB compressed, the same twice", image.bytes as f64 / 1e6);
+    ensure!(images.len() == binaries.len(), "{} images instead of {}", images.len(), binaries.len());
+    for image in &images {
+        inspect(image, &origin)?;
+        println!("linux/{}: {:.2} MB compressed", image.architecture, image.bytes as f64 / 1e6);
+    }
+    println!("{digest}, the same twice");
     let work = tempfile::tempdir().context("make a folder")?;
     in_a_registry(&archive, &digest, work.path())?;
     if let Some(reason) = no_namespaces()? {
         println!("skipped: {reason}");
         return Ok(());
     }
-    let root = Root::make(image, work.path())?;
-    follows(&root, image)?;
-    anybody(&root)?;
-    connects(&root)
+    let names = UdpSocket::bind((NAME_SERVER, 53)).context("listen for questions about names")?;
+    std::thread::spawn(move || answer_names(&names));
+    for image in &images {
+        let emulator = match emulator(&image.architecture)? {
+            Ok(emulator) => emulator,
+            Err(reason) => {
+                println!("skipped: linux/{} is not run: {reason}", image.architecture);
+                continue;
+            }
+        };
+        println!("linux/{}:", image.architecture);
+        let root = Root::make(image, emulator, &work.path().join(&image.architecture))?;
+        follows(&root, image)?;
+        anybody(&root)?;
+        connects(&root)?;
+    }
+    Ok(())
+}
+
+/// What runs the programs of an architecture, if that is not this machine's: QEMU's emulation of a user's program. Debian
+/// has it; it is installed where that is possible.
+fn emulator(architecture: &str) -> Result<Result<Option<PathBuf>, String>> {
+    if architecture == dist::native() {
+        return Ok(Ok(None));
+    }
+    let name = match architecture {
+        "arm64" => "qemu-aarch64-static",
+        _ => "qemu-x86_64-static",
+    };
+    let found = || {
+        std::env::split_paths(&std::env::var_os("PATH")?)
+            .map(|folder| folder.join(name))
+            .find(|path| path.is_file())
+    };
+    if found().is_none()
+        && let Err(reason) = tools::apt_install("qemu-user-static")?
+    {
+        return Ok(Err(format!("{name} cannot be had: {reason}")));
+    }
+    Ok(found().map(Some).ok_or_else(|| format!("{name} is not in PATH")))
 }
 
 /// Nothing is in the image that need not be, and it says what it is.
@@ -160,13 +210,10 @@ fn no_namespaces() -> Result<Option<String>> {
         bwrap.args(["--ro-bind", "/", "/", "--unshare-pid", "--unshare-net", "--cap-drop", "ALL", "true"]);
         tools::done(&mut bwrap)
     };
-    if Command::new("bwrap").arg("--version").output().is_err() {
-        let mut apt = Command::new("apt-get");
-        apt.args(["install", "--yes", "--quiet", "--no-install-recommends", "bubblewrap"])
-            .stdin(Stdio::null());
-        if let Err(reason) = tools::done(&mut apt)? {
-            return Ok(Some(format!("bubblewrap (bwrap) cannot be had: {reason}")));
-        }
+    if Command::new("bwrap").arg("--version").output().is_err()
+        && let Err(reason) = tools::apt_install("bubblewrap")?
+    {
+        return Ok(Some(format!("bubblewrap (bwrap) cannot be had: {reason}")));
     }
     Ok(works()?.err())
 }
@@ -174,6 +221,8 @@ fn no_namespaces() -> Result<Option<String>> {
 /// The image's files, and the places that are mounted into it.
 struct Root {
     root: PathBuf,
+    /// Runs the program, where this machine cannot.
+    emulator: Option<PathBuf>,
     log: PathBuf,
     lines: usize,
     state: PathBuf,
@@ -182,9 +231,10 @@ struct Root {
 }
 
 impl Root {
-    fn make(image: &Image, work: &Path) -> Result<Root> {
+    fn make(image: &Image, emulator: Option<PathBuf>, work: &Path) -> Result<Root> {
         let places = Root {
             root: work.join("root"),
+            emulator,
             log: work.join("log"),
             lines: 0,
             state: work.join("state"),
@@ -204,6 +254,9 @@ impl Root {
         for file in ["etc/resolv.conf", "etc/hosts"] {
             std::fs::write(places.root.join(file), "")?;
         }
+        if let Some(emulator) = &places.emulator {
+            std::fs::copy(emulator, places.root.join(&EMULATOR[1..])).context("copy the emulator")?;
+        }
         let corpus = Corpus::read(&corpus::default_paths()[..1])?;
         let path = places.log.join("audit.log");
         let mut log = File::create(&path).context("create the log")?;
@@ -217,6 +270,14 @@ impl Root {
             outputs:\n  archive: {type: dir, path: /var/lib/auditship/archive, batch: {age: 1s}}\n";
         std::fs::write(places.config.join("config.yaml"), config).context("write the configuration")?;
         Ok(Root { lines: corpus.len(), ..places })
+    }
+
+    /// The program as it is started in a container.
+    fn program(&self) -> &'static [&'static str] {
+        match self.emulator {
+            Some(_) => &[EMULATOR, "/bin/auditship"],
+            None => &["/bin/auditship"],
+        }
     }
 
     /// A container with this image: uid 0 without capabilities and a root that is read-only.
@@ -249,12 +310,12 @@ impl Root {
 /// As a node runs it, with every default on: it follows the log, and leaves in good order.
 fn follows(root: &Root, image: &Image) -> Result<()> {
     let config = &image.config["config"];
-    let arguments =
-        ["Entrypoint", "Cmd"].into_iter().flat_map(|part| config[part].as_array().into_iter().flatten());
+    // The entry point was looked at.
+    let arguments = config["Cmd"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let mut command = root.container(config);
     // Alone in its network, so that the default address is free; the first process, as in a container.
     command.args(["--unshare-net", "--as-pid-1", "--info-fd", "1"]);
-    command.args(arguments.filter_map(Value::as_str)).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(root.program()).args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
     let said = root.work.join("agent.log");
     command.stderr(File::create(&said).context("create the agent's log")?);
     let mut container = Container(command.spawn().context("start bwrap")?);
@@ -269,7 +330,8 @@ fn follows(root: &Root, image: &Image) -> Result<()> {
         }
         // Until the program is its own, the process is bwrap's.
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if status.starts_with("Name:\tauditship") {
+        let name = status.lines().next().unwrap_or_default();
+        if name == "Name:\tauditship" || (root.emulator.is_some() && name == "Name:\temulator") {
             capabilities = Some(status);
         }
         if archived(&archive)? == root.lines {
@@ -324,7 +386,7 @@ fn anybody(root: &Root) -> Result<()> {
     )
     .context("make /dev/urandom")?;
     let mut command = Command::new("chroot");
-    command.arg(format!("--userspec={USER}:{USER}")).arg(&root.root).args(["/bin/auditship", "redact"]);
+    command.arg(format!("--userspec={USER}:{USER}")).arg(&root.root).args(root.program()).arg("redact");
     command.stdin(File::open(root.log.join("audit.log")).context("open the log")?);
     let output = command.output().context("start chroot")?;
     ensure!(
@@ -341,8 +403,6 @@ fn anybody(root: &Root) -> Result<()> {
 
 /// Names are resolved by DNS, and the authorities in the image are those that are trusted.
 fn connects(root: &Root) -> Result<()> {
-    let names = UdpSocket::bind((NAME_SERVER, 53)).context("listen for questions about names")?;
-    std::thread::spawn(move || answer_names(&names));
     let pki = Pki::make_for(&root.work.join("pki"), &[NAME])?;
     let addr = serve_tls(pki.server()?)?;
     let config = format!(
@@ -359,7 +419,7 @@ fn connects(root: &Root) -> Result<()> {
         if let Some(certificates) = certificates {
             command.arg("--ro-bind").arg(certificates).arg(format!("/{CERTIFICATES}"));
         }
-        command.args(["/bin/auditship", "check", "--connect", "--config", "/etc/auditship/connect.yaml"]);
+        command.args(root.program()).args(["check", "--connect", "--config", "/etc/auditship/connect.yaml"]);
         let output = command.stdin(Stdio::null()).output().context("start bwrap")?;
         let text = [output.stdout, output.stderr].concat();
         Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
