@@ -31,7 +31,7 @@ pub(crate) struct Args {
     /// A static binary that is there already; without any, this machine's is built. Again for a second architecture.
     #[arg(long, value_name = "ARCH=PATH", value_parser = given)]
     binary: Vec<(String, PathBuf)>,
-    /// Where the archive goes, instead of target/dist.
+    /// Where the archive goes, instead of target/artifacts.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Makes binaries, packages and the bill of materials in `target/dist`.
+/// Makes binaries, packages and the bill of materials in `target/artifacts`.
 pub(crate) fn run_dist(args: &DistArgs) -> Result<()> {
     let (origin, folder) = (Origin::of_this_tree()?, folder()?);
     let native = vec![dist::native().to_owned()];
@@ -125,9 +125,9 @@ pub(crate) fn run_dist(args: &DistArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where everything goes that is made.
+/// Where everything goes that is made, and nothing else: `target/dist` has what cargo keeps of that profile.
 fn folder() -> Result<PathBuf> {
-    let folder = repo::target()?.join("dist");
+    let folder = repo::target()?.join("artifacts");
     std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
     Ok(folder)
 }
