@@ -2,6 +2,16 @@
 
 use auditship_event::text;
 
+/// How text is spelled inside of other text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Spelling {
+    /// With the escapes of a JSON string.
+    #[default]
+    Json,
+    /// Percent-encoded.
+    Percent,
+}
+
 /// Where decoded bytes come from: plain stretches of the enclosing document, begun at each seam.
 ///
 /// Invariant: seams are sorted by `decoded`; an offset maps through the last seam at or before it.
@@ -11,11 +21,21 @@ pub(crate) struct Decoded {
     pub(crate) bytes: Vec<u8>,
     /// `(offset in bytes, offset in the enclosing document)`.
     seams: Vec<(usize, usize)>,
+    spelling: Spelling,
 }
 
 impl Decoded {
+    /// Decodes text that is spelled like this and stands at `start` in its document.
+    pub(crate) fn fill_as(&mut self, spelling: Spelling, raw: &[u8], start: usize) {
+        match spelling {
+            Spelling::Json => self.fill(raw, start),
+            Spelling::Percent => self.fill_percent(raw, start),
+        }
+    }
+
     /// Decodes the inside of a JSON string that stands at `start` in its document.
     pub(crate) fn fill(&mut self, raw: &[u8], start: usize) {
+        self.spelling = Spelling::Json;
         self.bytes.clear();
         self.seams.clear();
         let seams = &mut self.seams;
@@ -24,7 +44,8 @@ impl Decoded {
 
     /// Decodes percent-encoding (RFC 3986 §2.1) in text that stands at `start` in its document. Behind a `?` a plus is a
     /// space (WHATWG URL, `application/x-www-form-urlencoded`).
-    pub(crate) fn fill_percent(&mut self, raw: &[u8], start: usize) {
+    fn fill_percent(&mut self, raw: &[u8], start: usize) {
+        self.spelling = Spelling::Percent;
         self.bytes.clear();
         self.seams.clear();
         self.seams.push((0, start));
@@ -77,14 +98,10 @@ impl<'p> Place<'p> {
         Place { enclosing: None, base, level: 0, percent: false }
     }
 
-    /// A document decoded from a string of the one at `outer`.
+    /// A document decoded from text of the one at `outer`.
     pub(crate) fn inside(decoded: &'p Decoded, outer: &'p Place<'p>) -> Place<'p> {
-        Place { enclosing: Some((decoded, outer)), base: 0, level: outer.level + 1, percent: outer.percent }
-    }
-
-    /// Text decoded from percent-encoding in the document at `outer`.
-    pub(crate) fn inside_percent(decoded: &'p Decoded, outer: &'p Place<'p>) -> Place<'p> {
-        Place { percent: true, ..Place::inside(decoded, outer) }
+        let percent = outer.percent || decoded.spelling == Spelling::Percent;
+        Place { enclosing: Some((decoded, outer)), base: 0, level: outer.level + 1, percent }
     }
 
     /// The raw offset of `at`.

@@ -2,7 +2,7 @@
 //! strings, documents and text inside of them.
 
 use super::{Fields, NESTED_LIMIT, Redactor, Scratch};
-use crate::nested::{Decoded, Place, percent};
+use crate::nested::{Decoded, Place, Spelling, percent};
 use crate::packed::{self, Opened};
 use crate::path::Leaf;
 use crate::sweep::{Found, Named, Odd, Sweep};
@@ -125,33 +125,28 @@ impl Redactor {
         }
         self.embedded(text, scratch, |_, fields, _| rule = rule.or(Some(fields.rule)));
         for piece in spelled_pieces(text) {
-            rule = rule.or_else(|| {
-                let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
-                decoded.fill(&text[piece], 0);
-                let rule = match scratch.spend(decoded.bytes.len()) {
-                    true => self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth)),
-                    false => Some(self.number(NESTED_LIMIT)),
-                };
-                scratch.pool.push((decoded, found));
-                rule
-            });
+            rule = rule.or_else(|| self.respelled(Spelling::Json, &text[piece], scratch, depth));
         }
         for run in runs.drain(..) {
             rule = rule.or_else(|| self.deeper(depth, |depth| self.inside(&text[run], scratch, depth)));
         }
         scratch.runs.push(runs);
         for word in percent.then(|| encoded_words(text, 0..text.len())).into_iter().flatten() {
-            rule = rule.or_else(|| {
-                let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
-                decoded.fill_percent(&text[word], 0);
-                let rule = match scratch.spend(decoded.bytes.len()) {
-                    true => self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth)),
-                    false => Some(self.number(NESTED_LIMIT)),
-                };
-                scratch.pool.push((decoded, found));
-                rule
-            });
+            rule = rule.or_else(|| self.respelled(Spelling::Percent, &text[word], scratch, depth));
         }
+        rule
+    }
+
+    /// The rule that finds something in text that is spelled another way.
+    fn respelled(&self, spelling: Spelling, raw: &[u8], scratch: &mut Scratch, depth: usize) -> Option<u16> {
+        let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
+        decoded.fill_as(spelling, raw, 0);
+        // Texts can be opened in more than one order: all of it together is bounded.
+        let rule = match scratch.spend(decoded.bytes.len()) {
+            true => self.deeper(depth, |depth| self.holds(&decoded.bytes, scratch, depth)),
+            false => Some(self.number(NESTED_LIMIT)),
+        };
+        scratch.pool.push((decoded, found));
         rule
     }
 
@@ -270,7 +265,9 @@ impl Redactor {
                 self.push(rule, text, &Leaf { range, string: true }, place, out, edits);
             });
         }
-        self.between_quotes(text, place, hints, scratch);
+        for piece in spelled_pieces(text) {
+            self.spelled(Spelling::Json, text, piece, place, hints, scratch);
+        }
         self.embedded(text, scratch, |object, fields, scratch| {
             self.select(fields.rule, &fields.set, fields.set.start(), text, object, place, scratch);
         });
@@ -280,31 +277,34 @@ impl Redactor {
         }
     }
 
-    /// Looks through what stands between quotes in a text that is no document itself, spelled with escapes.
-    fn between_quotes(&self, text: &[u8], place: &Place<'_>, hints: &[usize], scratch: &mut Scratch) {
-        for piece in spelled_pieces(text) {
-            let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
-            decoded.fill(&text[piece.clone()], piece.start);
-            let inside = Place::inside(&decoded, place);
-            // Texts can be opened in more than one order: all of it together is bounded.
-            let afford = scratch.spend(decoded.bytes.len());
-            let looked = match afford {
-                true => self.document(true, &decoded.bytes, &inside, hints, scratch),
-                false => Document::TooDeep,
-            };
-            match looked {
-                Document::Yes => {}
-                Document::No if inside.level <= MAX_LEVEL => {
-                    self.lines(true, &decoded.bytes, &inside, hints, scratch);
-                }
-                Document::No | Document::TooDeep => {
-                    let leaf = Leaf { range: piece, string: true };
-                    let rule = self.number(NESTED_LIMIT);
-                    self.push(rule, text, &leaf, place, &mut scratch.text, &mut scratch.edits);
-                }
+    /// Looks through `doc[range]`, which is spelled another way.
+    fn spelled(
+        &self,
+        spelling: Spelling,
+        doc: &[u8],
+        range: Range<usize>,
+        place: &Place<'_>,
+        hints: &[usize],
+        scratch: &mut Scratch,
+    ) {
+        let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
+        decoded.fill_as(spelling, &doc[range.clone()], range.start);
+        let inside = Place::inside(&decoded, place);
+        // Texts can be opened in more than one order: all of it together is bounded.
+        let afford = inside.level <= MAX_LEVEL && scratch.spend(decoded.bytes.len());
+        let looked = match afford {
+            true => self.document(true, &decoded.bytes, &inside, hints, scratch),
+            false => Document::TooDeep,
+        };
+        match looked {
+            Document::Yes => {}
+            Document::No => self.lines(true, &decoded.bytes, &inside, hints, scratch),
+            Document::TooDeep => {
+                let (leaf, rule) = (Leaf { range, string: true }, self.number(NESTED_LIMIT));
+                self.push(rule, doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
             }
-            scratch.pool.push((decoded, found));
         }
+        scratch.pool.push((decoded, found));
     }
 
     /// Tells where in a text JSON objects of kinds with rules begin, also where they are cut.
@@ -353,38 +353,9 @@ impl Redactor {
         scratch.runs.push(runs);
         if percent {
             for word in encoded_words(doc, range) {
-                self.percent(doc, word, place, hints, scratch);
+                self.spelled(Spelling::Percent, doc, word, place, hints, scratch);
             }
         }
-    }
-
-    /// Looks through percent-encoded text.
-    fn percent(
-        &self,
-        doc: &[u8],
-        range: Range<usize>,
-        place: &Place<'_>,
-        hints: &[usize],
-        scratch: &mut Scratch,
-    ) {
-        let (mut decoded, found) = scratch.pool.pop().unwrap_or_default();
-        decoded.fill_percent(&doc[range.clone()], range.start);
-        let inside = Place::inside_percent(&decoded, place);
-        let deep = inside.level > MAX_LEVEL
-            || !scratch.spend(decoded.bytes.len())
-            || match self.document(true, &decoded.bytes, &inside, hints, scratch) {
-                Document::Yes => false,
-                Document::TooDeep => true,
-                Document::No => {
-                    self.lines(true, &decoded.bytes, &inside, hints, scratch);
-                    false
-                }
-            };
-        if deep {
-            let leaf = Leaf { range, string: true };
-            self.push(self.number(NESTED_LIMIT), doc, &leaf, place, &mut scratch.text, &mut scratch.edits);
-        }
-        scratch.pool.push((decoded, found));
     }
 }
 
