@@ -366,11 +366,14 @@ impl Detector {
     /// The rule for `value` beside a telling name, written in `form`: one that takes the value as a whole for what it
     /// is says more than the name.
     pub(crate) fn rule_for(&self, value: &[u8], form: Form) -> Option<u16> {
-        let whole = looks_at(&self.starts, value, 0).find_map(|look| {
+        let whole = |look: &Look| {
             let found = (look.find)(value, 0, look.word)?;
             (found == (0..value.len())).then_some(look.rule)
-        });
-        whole.or(self.rule_of(form))
+        };
+        // Most values do not begin as any does.
+        let rule =
+            if self.may_begin(value, 0) { looks_at(&self.starts, value, 0).find_map(whole) } else { None };
+        rule.or(self.rule_of(form))
     }
 }
 

@@ -314,6 +314,12 @@ fn told(key: &[u8], query: bool) -> Option<Class> {
 
 /// The last eight letters and digits of `name`, in lower case, the last one in the highest byte.
 fn last_eight(name: &[u8]) -> u64 {
+    // Nearly always there is nothing else among them.
+    if let Some(last) = name.last_chunk::<8>()
+        && last.iter().fold(true, |all, b| all & b.is_ascii_alphanumeric())
+    {
+        return u64::from_le_bytes(*last) | 0x2020_2020_2020_2020;
+    }
     let letters = name.iter().rev().filter(|b| b.is_ascii_alphanumeric()).take(8);
     letters.enumerate().fold(0, |eight, (at, b)| eight | u64::from(b | 0x20) << (56 - 8 * at))
 }

@@ -194,7 +194,7 @@ impl<'a> Sweep<'a> {
     fn odd_key(&self, key: Str) -> Key {
         // The keys of `managedFields` hold quotes, which no name does: only letters and slashes are worth decoding.
         let raw = key.raw(self.doc);
-        if !memchr::memchr_iter(b'\\', raw).any(|at| matches!(raw.get(at + 1), Some(b'u' | b'/'))) {
+        if !memchr::memchr2_iter(b'u', b'/', raw).any(|at| at > 0 && raw[at - 1] == b'\\') {
             return Key::Other;
         }
         match &*text::decoded(self.doc, key) {

@@ -85,14 +85,14 @@ pub(crate) fn is_opaque(value: &[u8]) -> bool {
     if is_uuid(value) {
         return true;
     }
-    let digits = head.iter().filter(|b| b.is_ascii_digit()).count();
     if head.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.')) {
+        let digits = head.iter().filter(|b| b.is_ascii_digit()).count();
         let joints = head.iter().filter(|b| matches!(b, b'-' | b'.')).count();
         // A bootstrap token: `[a-z0-9]{6}.[a-z0-9]{16}` (k8s.io/cluster-bootstrap `token/util/helpers.go`).
         let bootstrap = value.len() == 23 && joints == 1 && value[6] == b'.';
         return (joints == 0 && value.len() >= 16 && digits >= 2) || bootstrap;
     }
-    if digits > 0 {
+    if head.iter().any(u8::is_ascii_digit) {
         return true;
     }
     let capitals = head.windows(2).any(|pair| pair.iter().all(u8::is_ascii_uppercase));
