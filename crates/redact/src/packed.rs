@@ -112,8 +112,8 @@ fn line_break(text: &[u8], end: usize) -> usize {
 pub(crate) fn may_hold(run: &[u8]) -> bool {
     let head = &run[..run.len().min(64)];
     let joints = head.iter().filter(|b| matches!(b, b'-' | b'_' | b'/')).count();
-    // Words in CamelCase are mixed little, but are shorter.
-    run.len() >= MIN && joints * 4 <= head.len() && (run.len() >= 48 || is_mixed(head))
+    // U+FFFD, which stands for bytes that are no text, is half joints. Words in CamelCase are mixed little, but are shorter.
+    run.len() >= MIN && joints * 2 <= head.len() && (run.len() >= 48 || is_mixed(head))
 }
 
 /// Opens a run, however it is cut: wrapped, without its end, glued to the end of a word. Where the letters in the middle

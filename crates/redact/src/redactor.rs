@@ -714,6 +714,18 @@ mod tests {
         }
     }
 
+    /// Text whose base64 is half slashes, dashes and underscores, as paths and names are.
+    #[test]
+    fn base64_of_what_is_hardly_letters() {
+        let url_safe = base64::engine::general_purpose::URL_SAFE;
+        for text in ["\u{fffd}".repeat(30), "x\u{fffd}".repeat(20), "???>>>".repeat(12), "~".repeat(80)] {
+            let text = format!("{text}\npassword: hunter2\n");
+            for packed in [STANDARD.encode(&text), url_safe.encode(&text)] {
+                check(&config_map(&packed), &config_map("‹key-value-text›"));
+            }
+        }
+    }
+
     #[test]
     fn what_is_packed_in_a_string_goes_as_a_whole() {
         let secret = r#"{"kind":"Secret","data":{"k":"QQ=="},"metadata":{"name":"s"}}"#;

@@ -150,7 +150,9 @@ impl Model {
     fn line(&mut self) -> String {
         self.next += 1;
         let next = self.next;
-        let pad = "p".repeat((next as usize * 7919) % if next.is_multiple_of(9) { 9000 } else { 60 });
+        // No stretch of one line stands in another: what a reader keeps of the bytes before its place tells lines apart.
+        let length = (next as usize * 7919) % if next.is_multiple_of(9) { 9000 } else { 60 };
+        let pad: String = format!("{next:06}p").chars().cycle().take(length).collect();
         format!("{{\"n\":{next:06},\"kind\":\"Event\",\"pad\":\"{pad}\"}}")
     }
 
