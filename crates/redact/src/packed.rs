@@ -112,8 +112,13 @@ fn line_break(text: &[u8], end: usize) -> usize {
 pub(crate) fn may_hold(run: &[u8]) -> bool {
     let head = &run[..run.len().min(64)];
     let joints = head.iter().filter(|b| matches!(b, b'-' | b'_' | b'/')).count();
-    // U+FFFD, which stands for bytes that are no text, is half joints. Words in CamelCase are mixed little, but are shorter.
-    run.len() >= MIN && joints * 2 <= head.len() && (run.len() >= 48 || is_mixed(head))
+    match run.len() {
+        // U+FFFD, which stands for bytes that are no text, is half joints: a long run is none only where it is a line.
+        48.. => joints < head.len(),
+        // Words in CamelCase are mixed little, but are shorter.
+        MIN.. => joints * 2 <= head.len() && is_mixed(head),
+        _ => false,
+    }
 }
 
 /// Opens a run, however it is cut: wrapped, without its end, glued to the end of a word. Where the letters in the middle

@@ -718,7 +718,13 @@ mod tests {
     #[test]
     fn base64_of_what_is_hardly_letters() {
         let url_safe = base64::engine::general_purpose::URL_SAFE;
-        for text in ["\u{fffd}".repeat(30), "x\u{fffd}".repeat(20), "???>>>".repeat(12), "~".repeat(80)] {
+        for text in [
+            "\u{fffd}".repeat(30),
+            "x\u{fffd}".repeat(20),
+            "{".to_owned() + &"\u{fffd}".repeat(46),
+            "???>>>".repeat(12),
+            "~".repeat(80),
+        ] {
             let text = format!("{text}\npassword: hunter2\n");
             for packed in [STANDARD.encode(&text), url_safe.encode(&text)] {
                 check(&config_map(&packed), &config_map("‹key-value-text›"));
